@@ -1,0 +1,72 @@
+/*
+ * The engine's thread. It opens the model, tokenizes, steps, and closes; the front end's thread
+ * posts requests and takes events, and never waits for either. worker_fd() is readable while events
+ * wait, so it goes into a poll() beside the keyboard.
+ */
+#pragma once
+
+#include "app/frontend.h"
+
+struct worker;
+
+enum worker_event_kind {
+    WORKER_LOADING, /* what, share */
+    WORKER_READY,   /* the engine is open; worker_info() may be used from now on */
+    WORKER_FAILED,  /* the model could not be opened, or the engine broke: err */
+    WORKER_PROMPT,  /* done of total prompt tokens are computed */
+    WORKER_TEXT,    /* text of the answer in part */
+    WORKER_END,     /* the request is over */
+};
+
+/* Owned by whoever took it; worker_event_release(). */
+struct worker_event {
+    enum worker_event_kind kind;
+    uint64_t request;
+    char *what;
+    float share;
+    int done, total;
+    enum answer_part part;
+    char *text; /* NUL-terminated, n_text bytes; raw, not sanitized */
+    size_t n_text;
+    /* WORKER_END */
+    enum engine_stop stop;
+    struct engine_usage usage;
+    int32_t *tokens; /* the answer's ids, stop id left out */
+    size_t n_tokens;
+    int left_out_turns;
+    struct err err; /* WORKER_FAILED; WORKER_END with STOP_ERROR */
+};
+void worker_event_release(struct worker_event *event);
+
+/* Starts the thread and returns at once; loading goes on behind it. Options are copied. */
+int worker_start(struct worker **out, const struct engine_options *options, struct err *err);
+void worker_stop(struct worker *w); /* cancels, closes the engine, joins */
+
+int worker_fd(const struct worker *w);
+bool worker_take(struct worker *w, struct worker_event *event); /* false: none waits */
+
+/* NULL before WORKER_READY; immutable afterwards. */
+const struct model_info *worker_info(const struct worker *w);
+const struct tokenizer *worker_tokenizer(const struct worker *w);
+const struct chat_template *worker_chat(const struct worker *w);
+
+/* What to answer. Everything is copied. */
+struct worker_request {
+    const struct message *messages;
+    size_t n_messages;
+    /* For each message the ids that an assistant's turn was made of, or NULL: they are reused while
+     * the tokenizer is the same, so that a resumed conversation finds its cached prefix. */
+    const struct tokens *message_tokens;
+    struct chat_options chat;
+    const char *raw;     /* raw text to complete instead of messages, or NULL */
+    bool raw_has_added;  /* control tokens written in `raw` count as such */
+    struct sampling sampling;
+    int max_tokens;
+    const char *const *stops;
+    size_t n_stops;
+    bool is_strict; /* history that does not fit: an error instead of leaving turns out */
+};
+
+/* Posts a request; its number, never 0 (0: out of memory). Events come later. */
+uint64_t worker_ask(struct worker *w, const struct worker_request *request);
+void worker_cancel(struct worker *w, uint64_t request);

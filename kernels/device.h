@@ -1,0 +1,59 @@
+/*
+ * A place where arithmetic happens: memory, copies, recordings, and the op table.
+ *
+ * One thread owns a device. Copies and ops are ordered as called; device_sync() waits for them.
+ * Between record_begin() and record_end() ops are not run but kept; replay() runs them as often as
+ * wanted, reading the contents of the op_batch arrays (and weights, caches) as they are then. The
+ * argument structs are copied when recorded; what they point to must stay (the op_batch and matrix
+ * structs included). On the CPU replay() is one parallel region of the thread team; on CUDA a graph.
+ */
+#pragma once
+
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct recording;    /* the backend's */
+struct communicator; /* between the ranks of one model; NULL with one device */
+
+struct device_memory {
+    uint64_t total_bytes;
+    uint64_t free_bytes; /* what could be taken now */
+};
+
+struct device {
+    const struct ops *ops;
+    enum format activation;        /* of "act" arrays */
+    bool reads_host_memory;        /* weights may stay where they are mapped */
+    struct communicator *communicator;
+    char name[96];                 /* "AMD EPYC 7763, 2 threads, AVX2" */
+
+    void (*close)(struct device *);
+    void *(*alloc)(struct device *, size_t bytes); /* 64-byte aligned, not cleared; NULL: none */
+    void (*release)(struct device *, void *);
+    enum op_status (*upload)(struct device *, void *to, const void *from_host, size_t bytes);
+    enum op_status (*download)(struct device *, void *to_host, const void *from, size_t bytes);
+    enum op_status (*sync)(struct device *);
+    enum op_status (*record_begin)(struct device *);
+    enum op_status (*record_end)(struct device *, struct recording **out);
+    enum op_status (*replay)(struct device *, struct recording *);
+    void (*recording_free)(struct device *, struct recording *);
+    void (*memory)(struct device *, struct device_memory *);
+};
+
+struct device_cpu_options {
+    int threads;   /* 0: as many as affinity, cgroup quota and cores allow */
+    bool baseline; /* only what every x86-64 has: for tests of the variants */
+};
+
+/* The CPU backend: the reference of all others. OP_NO_MEMORY when threads cannot be started. */
+enum op_status device_cpu_open(struct device **out, const struct device_cpu_options *options);
+
+/* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C". */
+const char *device_cpu_features(void);
+
+#ifdef __cplusplus
+}
+#endif
