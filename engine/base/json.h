@@ -24,7 +24,7 @@ cJSON *json_parse(const char *text, size_t n, struct json_limits limits, struct 
 /*
  * Members of an object. Each returns 0 and sets *out, or -1 with a sentence naming the key, the
  * range and what was found. A missing key (or null) gives `fallback`; the `_need_` forms refuse.
- * json_u64 accepts whole numbers up to 2^53 only.
+ * json_u64 accepts whole numbers below 2^53 only.
  */
 int json_u64(const cJSON *object, const char *key, uint64_t min, uint64_t max, uint64_t fallback,
              uint64_t *out, struct err *err);

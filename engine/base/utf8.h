@@ -28,7 +28,8 @@ size_t utf8_incomplete_tail(const char *text, size_t n);
 int utf8_width(uint32_t code_point);
 
 /*
- * The next grapheme cluster (what a user calls a character) of text[0..n): its bytes, and its
- * columns in *width (a ZWJ emoji, a flag or a letter with marks counts once).
+ * The next grapheme cluster (what a user calls a character) of text[0..n), n > 0: its bytes, and
+ * its columns in *width (a ZWJ emoji, a flag or a letter with marks counts once). A control
+ * character is a cluster of 0 columns, a byte that is not UTF-8 one of 1.
  */
 size_t utf8_cluster(const char *text, size_t n, int *width);
