@@ -5,7 +5,8 @@
  * Between record_begin() and record_end() ops are not run but kept; replay() runs them as often as
  * wanted, reading the contents of the op_batch arrays (and weights, caches) as they are then. The
  * argument structs are copied when recorded; what they point to must stay (the op_batch and matrix
- * structs included). On the CPU replay() is one parallel region of the thread team; on CUDA a graph.
+ * structs included). On the CPU replay() is one parallel region of the thread team; on CUDA a
+ * graph.
  */
 #pragma once
 
@@ -25,10 +26,10 @@ struct device_memory {
 
 struct device {
     const struct ops *ops;
-    enum format activation;        /* of "act" arrays */
-    bool reads_host_memory;        /* weights may stay where they are mapped */
+    enum format activation; /* of "act" arrays */
+    bool reads_host_memory; /* weights may stay where they are mapped */
     struct communicator *communicator;
-    char name[96];                 /* "AMD EPYC 7763, 2 threads, AVX2" */
+    char name[96]; /* "AMD EPYC 7763, 2 threads, AVX2" */
 
     void (*close)(struct device *);
     void *(*alloc)(struct device *, size_t bytes); /* 64-byte aligned, not cleared; NULL: none */

@@ -35,7 +35,9 @@ enum op_status {
     OP_FAULT,         /* the device failed; nothing it holds can be trusted any more */
     OP_NOT_SUPPORTED, /* the backend lacks this */
 };
-const char *op_status_text(enum op_status status);
+const char *op_status_text(enum op_status status); /* "out of memory" */
+
+enum { MAX_HEAD_SIZE = 256 }; /* K of attention and rope; backends size their scratch by it */
 
 /* A weight as stored: [rows, cols], each row format_row_bytes(format, cols) long, rows adjacent. */
 struct matrix {
@@ -160,12 +162,12 @@ struct op_gather {
  *   rope on q and k; kv_write.
  */
 struct op_qkv {
-    void *q;                                /* out, act [T, H, K] */
-    const void *x;                          /* act [T, D] */
-    const float *norm;                      /* [D] */
-    const struct matrix *wq, *wk, *wv;      /* [H K, D], [G K, D], [G K, D] */
-    const float *bq, *bk, *bv;              /* or NULL */
-    const float *q_norm, *k_norm;           /* [K] or NULL (Qwen3) */
+    void *q;                           /* out, act [T, H, K] */
+    const void *x;                     /* act [T, D] */
+    const float *norm;                 /* [D] */
+    const struct matrix *wq, *wk, *wv; /* [H K, D], [G K, D], [G K, D] */
+    const float *bq, *bk, *bv;         /* or NULL */
+    const float *q_norm, *k_norm;      /* [K] or NULL (Qwen3) */
     float eps;
     struct rope_params rope;
     struct kv_view kv;
@@ -206,6 +208,14 @@ struct ops {
 #undef PLAIN
 #undef FUSED
 };
+
+/* ops.c: OP_OK, or what is wrong with the sizes and formats of an op; reads no device memory. Every
+ * backend asks before it runs or records the op. */
+#define PLAIN(name) enum op_status op_check_##name(const struct op_##name *);
+#define FUSED(name) PLAIN(name)
+#include "kernels/ops.def"
+#undef PLAIN
+#undef FUSED
 
 /* fused.c: each fused op as plain ops of the same device. A backend's table starts from these. */
 #define PLAIN(name)

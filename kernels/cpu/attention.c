@@ -1,0 +1,323 @@
+/*
+ * Attention over the paged cache, flash style: keys are taken in spans of SPAN positions; each span
+ * gives a query its own maximum, sum and weighted values, which are merged in order of position
+ * (online softmax, arXiv 1805.02867; FlashAttention, arXiv 2205.14135).
+ *
+ * Spans lie at fixed positions, so what a query gets does not depend on the rows computed beside
+ * it, on where its blocks lie, or on which of two plans is used:
+ *   whole  a thread takes a tile of queries of one key/value head through all its spans;
+ *   split  (few queries) threads share the spans too, and meet before merging.
+ */
+#include "kernels/cpu/cpu.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum { SPAN = 128, TILE_QUERIES = 32, P_STRIDE = SPAN + 8 };
+
+/* Row j of the tile: token j / n_heads, head j % n_heads of the tile. */
+struct attention_scratch {
+    float q[TILE_QUERIES * MAX_HEAD_SIZE];
+    float kv[(SPAN + 3) * MAX_HEAD_SIZE]; /* keys, then values, of a span; gemm reads by threes */
+    float p[TILE_QUERIES * P_STRIDE];
+    float mixed[TILE_QUERIES * MAX_HEAD_SIZE]; /* of this span: sum of p v, not divided */
+    float max[TILE_QUERIES], sum[TILE_QUERIES];
+    struct range keys[TILE_QUERIES]; /* that the row sees, of this span */
+    float y[TILE_QUERIES * MAX_HEAD_SIZE];
+    float y_max[TILE_QUERIES], y_sum[TILE_QUERIES];
+};
+static_assert(sizeof(struct attention_scratch) <= CPU_SCRATCH_BYTES, "scratch of attention");
+
+/* Queries that see the same sequence and key/value head. */
+struct tile {
+    int token, n_tokens;
+    int kv_head;
+    int head, n_heads; /* all of the group, or TILE_QUERIES of it */
+};
+
+/* How the work is cut, from sizes alone: recordings are planned before positions are known. */
+struct plan {
+    int heads_at_once, n_head_tiles; /* of one key/value head's group */
+    int tokens_at_once, n_token_tiles;
+    int n_spans; /* at most, of a sequence */
+    bool is_split;
+};
+
+static struct plan plan_of(const struct op_attention *op, int n_threads) {
+    struct plan plan;
+    int group = op->heads / op->kv.n_kv_heads, n_rows = op->batch->n_rows;
+    long long n_keys = (long long)op->batch->max_blocks * op->kv.block_tokens;
+    plan.heads_at_once = smaller(group, TILE_QUERIES);
+    plan.n_head_tiles = (group + plan.heads_at_once - 1) / plan.heads_at_once;
+    plan.tokens_at_once = TILE_QUERIES / plan.heads_at_once;
+    plan.n_token_tiles = (n_rows + plan.tokens_at_once - 1) / plan.tokens_at_once;
+    plan.n_spans = (int)((n_keys + SPAN - 1) / SPAN);
+    plan.is_split =
+        n_threads > 1 && (long long)n_rows * op->kv.n_kv_heads < 4 * (long long)n_threads;
+    return plan;
+}
+
+/* The keys that the row sees, all spans. */
+static struct range keys_of(const struct op_attention *op, int token) {
+    size_t to = (size_t)op->batch->positions[token] + 1, window = (size_t)op->window;
+    return (struct range){window > 0 && to > window ? to - window : 0, to};
+}
+
+/* Keys or values of the positions in range as float, K apart. */
+static void load(const struct op_attention *op, struct part part, const void *cache, int sequence,
+                 int kv_head, struct range range, float *out) {
+    const struct kv_view *kv = &op->kv;
+    const int32_t *blocks =
+        op->batch->block_table + (size_t)sequence * (size_t)op->batch->max_blocks;
+    size_t block_tokens = (size_t)kv->block_tokens, head_size = (size_t)kv->head_size;
+    for (size_t at = range.from; at < range.to;) {
+        size_t offset = at % block_tokens, n = block_tokens - offset;
+        if (n > range.to - at) n = range.to - at;
+        size_t block = (size_t)blocks[at / block_tokens];
+        size_t row = (block * (size_t)kv->n_kv_heads + (size_t)kv_head) * block_tokens + offset;
+        part.variant->decode[kv->format]((const uint8_t *)cache +
+                                             format_row_bytes(kv->format, row * head_size),
+                                         out, n * head_size);
+        at += n;
+        out += n * head_size;
+    }
+}
+
+static void load_queries(const struct op_attention *op, const struct tile *tile, float *out) {
+    size_t head_size = (size_t)op->kv.head_size, n = (size_t)tile->n_heads * head_size;
+    for (int t = 0; t < tile->n_tokens; t++) {
+        size_t row = (size_t)(tile->token + t) * (size_t)op->heads + (size_t)tile->head;
+        memcpy(out + (size_t)t * n, (const float *)op->q + row * head_size, n * sizeof *out);
+    }
+}
+
+/* The keys of the span that any row of the tile sees; keys[] for each row. */
+static struct range intersect(const struct op_attention *op, const struct tile *tile, size_t span,
+                              struct range *keys) {
+    struct range any = {SIZE_MAX, 0};
+    for (int j = 0; j < tile->n_tokens * tile->n_heads; j++) {
+        struct range range = keys_of(op, tile->token + j / tile->n_heads);
+        if (range.from < span * SPAN) range.from = span * SPAN;
+        if (range.to > (span + 1) * SPAN) range.to = (span + 1) * SPAN;
+        if (range.from > range.to) range.from = range.to;
+        keys[j] = range;
+        if (range.from == range.to) continue;
+        if (range.from < any.from) any.from = range.from;
+        if (range.to > any.to) any.to = range.to;
+    }
+    return any;
+}
+
+/* One span for all rows of the tile: keys, and where these are any: max, sum, mixed. */
+static void attend(const struct op_attention *op, struct part part, const struct tile *tile,
+                   size_t span) {
+    struct attention_scratch *s = part.scratch;
+    int head_size = op->kv.head_size, n_rows = tile->n_tokens * tile->n_heads;
+    size_t stride = (size_t)head_size;
+    int sequence = op->batch->seq_of[tile->token];
+    struct range any = intersect(op, tile, span, s->keys);
+    if (any.to == 0) return;
+    int n_keys = (int)(any.to - any.from);
+    memset(s->mixed, 0, (size_t)n_rows * stride * sizeof *s->mixed);
+    memset(s->p, 0, (size_t)n_rows * P_STRIDE * sizeof *s->p);
+
+    load(op, part, op->kv.k, sequence, tile->kv_head, any, s->kv);
+    part.variant->gemm((struct rows){s->kv, stride, n_keys}, (struct rows){s->q, stride, n_rows},
+                       head_size, s->p, P_STRIDE);
+    for (int j = 0; j < n_rows; j++) {
+        struct range keys = s->keys[j];
+        if (keys.from == keys.to) continue;
+        part.variant->softmax(s->p + (size_t)j * P_STRIDE + (keys.from - any.from),
+                              (int)(keys.to - keys.from), op->scale, &s->max[j], &s->sum[j]);
+    }
+
+    load(op, part, op->kv.v, sequence, tile->kv_head, any, s->kv);
+    for (int j = 0, n; j < n_rows; j += n) { /* rows that see the same keys together */
+        struct range keys = s->keys[j];
+        for (n = 1; j + n < n_rows; n++)
+            if (s->keys[j + n].from != keys.from || s->keys[j + n].to != keys.to) break;
+        if (keys.from == keys.to) continue;
+        size_t skip = keys.from - any.from;
+        part.variant->mix((struct rows){s->p + (size_t)j * P_STRIDE + skip, P_STRIDE, n},
+                          (struct rows){s->kv + skip * stride, stride, (int)(keys.to - keys.from)},
+                          head_size, s->mixed + (size_t)j * stride, stride);
+    }
+}
+
+/* Adds a span's result to what the spans before it gave. */
+static void merge(float *y, float *y_max, float *y_sum, const float *mixed, float max, float sum,
+                  int head_size) {
+    float together = max > *y_max ? max : *y_max;
+    float base = together == -INFINITY ? 0 : together;
+    float before = expf(*y_max - base), now = expf(max - base);
+    for (int i = 0; i < head_size; i++) y[i] = y[i] * before + mixed[i] * now;
+    *y_sum = *y_sum * before + sum * now;
+    *y_max = together;
+}
+
+static void begin(float *y, float *y_max, float *y_sum, int head_size) {
+    memset(y, 0, (size_t)head_size * sizeof *y);
+    *y_max = -INFINITY;
+    *y_sum = 0;
+}
+
+static float *output(const struct op_attention *op, int token, int head) {
+    size_t row = (size_t)token * (size_t)op->heads + (size_t)head;
+    return (float *)op->y + row * (size_t)op->kv.head_size;
+}
+
+static void finish(const struct op_attention *op, int token, int head, const float *y, float sum) {
+    float *out = output(op, token, head);
+    for (int i = 0; i < op->kv.head_size; i++) out[i] = y[i] / sum;
+}
+
+static void attend_whole(const struct op_attention *op, struct part part, const struct tile *tile) {
+    struct attention_scratch *s = part.scratch;
+    int head_size = op->kv.head_size, n_rows = tile->n_tokens * tile->n_heads;
+    size_t stride = (size_t)head_size;
+    struct range first = keys_of(op, tile->token);
+    struct range last = keys_of(op, tile->token + tile->n_tokens - 1);
+    load_queries(op, tile, s->q);
+    for (int j = 0; j < n_rows; j++)
+        begin(s->y + (size_t)j * stride, &s->y_max[j], &s->y_sum[j], head_size);
+    for (size_t span = first.from / SPAN; span * SPAN < last.to; span++) {
+        attend(op, part, tile, span);
+        for (int j = 0; j < n_rows; j++)
+            if (s->keys[j].from < s->keys[j].to)
+                merge(s->y + (size_t)j * stride, &s->y_max[j], &s->y_sum[j],
+                      s->mixed + (size_t)j * stride, s->max[j], s->sum[j], head_size);
+    }
+    for (int j = 0; j < n_rows; j++)
+        finish(op, tile->token + j / tile->n_heads, tile->head + j % tile->n_heads,
+               s->y + (size_t)j * stride, s->y_sum[j]);
+}
+
+static bool is_padding(const struct op_attention *op, int token) {
+    return op->batch->slots[token] < 0;
+}
+
+/* Padding has no reader: zeros, so that nothing odd goes on. */
+static void put_zeros(const struct op_attention *op, int token, int head, int n_heads) {
+    size_t n = (size_t)n_heads * (size_t)op->kv.head_size;
+    memset(output(op, token, head), 0, n * sizeof(float));
+}
+
+/* How many tokens from the first on, before end, are of its sequence. */
+static int tokens_together(const struct op_attention *op, int token, int end) {
+    int n = 1;
+    while (token + n < end && !is_padding(op, token + n) &&
+           op->batch->seq_of[token + n] == op->batch->seq_of[token])
+        n++;
+    return n;
+}
+
+static struct tile tile_at(const struct op_attention *op, const struct plan *plan, int kv_head,
+                           int head_tile) {
+    int group = op->heads / op->kv.n_kv_heads, skipped = head_tile * plan->heads_at_once;
+    return (struct tile){.kv_head = kv_head,
+                         .head = kv_head * group + skipped,
+                         .n_heads = smaller(plan->heads_at_once, group - skipped)};
+}
+
+static void attention_whole(const struct op_attention *op, struct part part,
+                            const struct plan *plan) {
+    size_t n_per_tokens = (size_t)op->kv.n_kv_heads * (size_t)plan->n_head_tiles;
+    size_t n_items = n_per_tokens * (size_t)plan->n_token_tiles;
+    for (size_t item; (item = part_take(part, 1)) < n_items;) {
+        size_t rest = item % n_per_tokens;
+        struct tile tile = tile_at(op, plan, (int)(rest / (size_t)plan->n_head_tiles),
+                                   (int)(rest % (size_t)plan->n_head_tiles));
+        /* late tokens see the most keys: first, so that threads end together */
+        int token = (plan->n_token_tiles - 1 - (int)(item / n_per_tokens)) * plan->tokens_at_once;
+        int end = smaller(token + plan->tokens_at_once, op->batch->n_rows);
+        for (; token < end; token += tile.n_tokens) {
+            tile.token = token;
+            tile.n_tokens = 1;
+            if (is_padding(op, token)) {
+                put_zeros(op, token, tile.head, tile.n_heads);
+            } else {
+                tile.n_tokens = tokens_together(op, token, end);
+                attend_whole(op, part, &tile);
+            }
+        }
+    }
+}
+
+/* What a span gave one query, in part.shared: [T, H, spans][K + 2], maximum and sum last. */
+static float *partial(const struct op_attention *op, struct part part, const struct plan *plan,
+                      int token, int head, size_t span) {
+    size_t row = (size_t)token * (size_t)op->heads + (size_t)head;
+    return (float *)part.shared +
+           (row * (size_t)plan->n_spans + span) * ((size_t)op->kv.head_size + 2);
+}
+
+static void store_partials(const struct op_attention *op, struct part part, const struct plan *plan,
+                           const struct tile *tile, size_t span) {
+    struct attention_scratch *s = part.scratch;
+    size_t head_size = (size_t)op->kv.head_size;
+    for (int j = 0; j < tile->n_heads; j++) {
+        float *to = partial(op, part, plan, tile->token, tile->head + j, span);
+        memcpy(to, s->mixed + (size_t)j * head_size, head_size * sizeof *to);
+        to[head_size] = s->max[j];
+        to[head_size + 1] = s->sum[j];
+    }
+}
+
+static void attention_split(const struct op_attention *op, struct part part,
+                            const struct plan *plan) {
+    struct attention_scratch *s = part.scratch;
+    int n_tiles = op->kv.n_kv_heads * plan->n_head_tiles, turn = 0;
+    for (int token = 0; token < op->batch->n_rows; token++) {
+        if (is_padding(op, token)) continue;
+        struct range keys = keys_of(op, token);
+        for (int i = 0; i < n_tiles; i++) {
+            struct tile tile = tile_at(op, plan, i / plan->n_head_tiles, i % plan->n_head_tiles);
+            tile.token = token;
+            tile.n_tokens = 1;
+            load_queries(op, &tile, s->q);
+            for (size_t span = keys.from / SPAN; span * SPAN < keys.to; span++) {
+                if (turn++ % part.count != part.index) continue;
+                attend(op, part, &tile, span);
+                store_partials(op, part, plan, &tile, span);
+            }
+        }
+    }
+}
+
+static void merge_split(const struct op_attention *op, struct part part, const struct plan *plan) {
+    struct attention_scratch *s = part.scratch;
+    int head_size = op->kv.head_size;
+    for (int row = part.index; row < op->batch->n_rows * op->heads; row += part.count) {
+        int token = row / op->heads, head = row % op->heads;
+        if (is_padding(op, token)) {
+            put_zeros(op, token, head, 1);
+            continue;
+        }
+        struct range keys = keys_of(op, token);
+        begin(s->y, s->y_max, s->y_sum, head_size);
+        for (size_t span = keys.from / SPAN; span * SPAN < keys.to; span++) {
+            const float *from = partial(op, part, plan, token, head, span);
+            merge(s->y, s->y_max, s->y_sum, from, from[head_size], from[head_size + 1], head_size);
+        }
+        finish(op, token, head, s->y, s->y_sum[0]);
+    }
+}
+
+size_t cpu_attention_shared_bytes(const struct op_attention *op, int n_threads) {
+    struct plan plan = plan_of(op, n_threads);
+    if (!plan.is_split) return 0;
+    return (size_t)op->batch->n_rows * (size_t)op->heads * (size_t)plan.n_spans *
+           ((size_t)op->kv.head_size + 2) * sizeof(float);
+}
+
+void cpu_attention(const struct op_attention *op, struct part part) {
+    struct plan plan = plan_of(op, part.count);
+    if (!plan.is_split) {
+        attention_whole(op, part, &plan);
+        return;
+    }
+    attention_split(op, part, &plan);
+    part_barrier(part);
+    merge_split(op, part, &plan);
+}

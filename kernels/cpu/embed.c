@@ -1,0 +1,27 @@
+/* Rows by number: embeddings of tokens, and the rows whose logits are wanted. */
+#include "kernels/cpu/cpu.h"
+
+#include <string.h>
+
+void cpu_embed(const struct op_embed *op, struct part part) {
+    const struct matrix *table = op->table;
+    size_t n = (size_t)table->cols, row_bytes = format_row_bytes(table->format, n);
+    struct range rows = part_range(part, (size_t)op->batch->n_rows, 1);
+    for (size_t t = rows.from; t < rows.to; t++) {
+        float *y = (float *)op->y + t * n;
+        if (op->batch->slots[t] < 0) { /* padding: its token may be anything */
+            memset(y, 0, n * sizeof *y);
+            continue;
+        }
+        size_t token = (size_t)op->batch->tokens[t];
+        part.variant->decode[table->format]((const char *)table->data + token * row_bytes, y, n);
+    }
+}
+
+void cpu_gather(const struct op_gather *op, struct part part) {
+    size_t n = (size_t)op->n;
+    struct range rows = part_range(part, (size_t)op->batch->n_outputs, 1);
+    for (size_t r = rows.from; r < rows.to; r++)
+        memcpy((float *)op->y + r * n, (const float *)op->x + (size_t)op->batch->outputs[r] * n,
+               n * sizeof(float));
+}

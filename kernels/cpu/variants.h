@@ -1,0 +1,60 @@
+/*
+ * The hot inner loops, compiled once per instruction set from the same text (hot.h over a
+ * vec_*.h), and the table from which the device picks at run time.
+ *
+ * How sums are formed is part of the contract, so that an output does not depend on how many rows
+ * are computed together, on tiles or on threads. A dot product over n values: per segment of
+ * DOT_SEGMENT values eight partial sums, number i over the values i mod 8 in order; they are added
+ * pairwise, and the segments' sums are added in order.
+ */
+#pragma once
+
+#include "kernels/format.h"
+
+enum { DOT_SEGMENT = 1024 }; /* values; a multiple of every format's block */
+
+enum cpu_feature { CPU_AVX2 = 1, CPU_FMA = 2, CPU_F16C = 4 };
+
+/* n rows of floats, `stride` floats apart */
+struct rows {
+    const float *at;
+    size_t stride;
+    int n;
+};
+
+static inline const float *row_at(struct rows rows, int i) {
+    return rows.at + (size_t)i * rows.stride;
+}
+
+struct cpu_variant {
+    const char *name; /* "AVX2" */
+    unsigned needs;   /* enum cpu_feature */
+
+    /* n values (whole blocks) to float, bit for bit as format_decode() */
+    void (*decode[N_FORMATS])(const void *row, float *out, size_t n);
+
+    /* out[i] = dot product of weight row i and x; rows are row_bytes apart */
+    void (*dot[N_FORMATS])(const void *w, size_t row_bytes, int n_rows, const float *x, size_t n,
+                           float *out);
+
+    /* sums[j * stride + i] += dot of w row i and x row j over n <= DOT_SEGMENT values. The memory
+     * of w holds a multiple of 3 rows. */
+    void (*gemm)(struct rows w, struct rows x, int n, float *sums, size_t stride);
+
+    /* out[j * stride + i] += sum over keys k, in order, of p row j [k] * v row k [i], i < n */
+    void (*mix)(struct rows p, struct rows v, int n, float *out, size_t stride);
+
+    /* s = exp(scale * s - *max), *sum = their sum, *max = the largest scale * s (if it is
+     * -infinity then 0 is taken off). s has room for n rounded up to 8, which it overwrites. */
+    void (*softmax)(float *s, int n, float scale, float *max, float *sum);
+
+    void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
+};
+
+extern const struct cpu_variant variant_avx2, variant_baseline;
+
+/* The features of this processor, enum cpu_feature. */
+unsigned cpu_features(void);
+
+/* The first row of the table that the features allow; baseline is always there. */
+const struct cpu_variant *cpu_variant_pick(unsigned features);
