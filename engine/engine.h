@@ -34,7 +34,8 @@ struct engine_options {
     const char *tokenizer;     /* folder to take the tokenizer from, or NULL */
     const char *template_name; /* row of the chat templates to use instead, or NULL */
     int threads;               /* 0: as many as the machine gives */
-    int context_tokens;        /* per sequence; 0: the smaller of the model's and what fits */
+    int context_tokens;        /* of a sequence, and of all that run at once together; 0: the
+                                  smaller of the model's and what fits */
     int max_sequences;         /* in flight at once; 0: 8 */
     int prefill_tokens;        /* rows of a pass at most; 0: 512, fewer where a step would last
                                   longer than 250 ms */
@@ -48,27 +49,27 @@ struct engine_options {
 
 /* Where the memory goes: predicted before it is taken, within 5 % of what a run then takes. */
 struct memory_plan {
-    uint64_t weights_bytes;     /* matrices, mapped or uploaded */
-    uint64_t kv_bytes;          /* KV cache at context_tokens */
+    uint64_t weights_bytes; /* mapped (what is read of it) or uploaded */
+    uint64_t kv_bytes;      /* KV cache at context_tokens */
     uint64_t kv_bytes_per_token;
     uint64_t activations_bytes; /* arena and logits */
     uint64_t tokenizer_bytes;
-    uint64_t program_bytes;     /* the process itself */
+    uint64_t program_bytes; /* the process itself */
     uint64_t total_bytes;
-    uint64_t available_bytes;   /* what may be taken: the budget or free memory */
+    uint64_t available_bytes; /* what may be taken: the budget or free memory */
     int context_tokens;
 };
 
 struct model_info {
     const struct model_config *config;
     const struct generation_defaults *generation;
-    const char *path;          /* what was opened */
-    const char *device;        /* "AMD EPYC 7763, 2 threads, AVX2" */
-    char format[32];           /* the format of most matrix bytes: "q4_1" */
-    int context_tokens;        /* per sequence */
-    uint64_t weight_bytes;     /* read per token */
+    const char *path;      /* what was opened */
+    const char *device;    /* "AMD EPYC 7763, 2 threads, AVX2" */
+    char format[32];       /* the format of most matrix bytes: "q4_1" */
+    int context_tokens;    /* per sequence */
+    uint64_t weight_bytes; /* read per token */
     struct memory_plan plan;
-    char notices[4][256];      /* sentences for the user: unknown template, context above trained */
+    char notices[4][256]; /* sentences for the user: unknown template, context above trained */
     int n_notices;
 };
 
@@ -86,13 +87,13 @@ struct engine_request {
     const int32_t *tokens; /* the whole prefix; copied. Longer than the context: ERR_CONTEXT */
     size_t n_tokens;       /* at least 1 */
     struct sampling sampling;
-    int max_tokens;        /* answer length; <= 0: to the end of the context */
+    int max_tokens;           /* answer length; <= 0: to the end of the context */
     const char *const *stops; /* stop strings; copied */
     size_t n_stops;
     const int32_t *stop_ids; /* besides those of the checkpoint; copied */
     size_t n_stop_ids;
-    bool ignore_stop_ids;  /* bench: run to max_tokens */
-    bool show_control;     /* raw mode: control tokens appear in the text */
+    bool ignore_stop_ids; /* bench: run to max_tokens */
+    bool show_control;    /* raw mode: control tokens appear in the text */
     /* Where not NULL: called in engine_step with the float logits [V] after each prefix token
      * (position 0 .. n_tokens-1; no prefix is reused then) or, with only_last, after the last one,
      * and after each answer token. The row is valid during the call. */
@@ -103,12 +104,12 @@ struct engine_request {
 
 enum engine_stop {
     STOP_NONE,
-    STOP_END,       /* a stop id */
-    STOP_STRING,    /* a stop string */
-    STOP_LENGTH,    /* max_tokens */
-    STOP_CONTEXT,   /* the context is full */
+    STOP_END,     /* a stop id */
+    STOP_STRING,  /* a stop string */
+    STOP_LENGTH,  /* max_tokens */
+    STOP_CONTEXT, /* the context is full */
     STOP_CANCELLED,
-    STOP_ERROR,     /* not-finite logits, a lost file, a device fault */
+    STOP_ERROR, /* not-finite logits, a lost file, a device fault */
 };
 const char *engine_stop_name(enum engine_stop stop); /* "stop", "stop", "length" … OpenAI's words */
 
@@ -116,9 +117,9 @@ const char *engine_stop_name(enum engine_stop stop); /* "stop", "stop", "length"
 struct engine_usage {
     int prompt_tokens, cached_tokens; /* of the prompt, how many came from the cache */
     int answer_tokens;
-    double prompt_seconds;  /* submit to the first token */
-    double answer_seconds;  /* first token to the last */
-    double queue_seconds;   /* submit to the first pass */
+    double prompt_seconds; /* submit to the first token */
+    double answer_seconds; /* first token to the last */
+    double queue_seconds;  /* submit to the first pass */
 };
 
 enum engine_event_kind {
@@ -131,13 +132,13 @@ enum engine_event_kind {
 struct engine_event {
     uint64_t request;
     enum engine_event_kind kind;
-    int done, total;        /* EVENT_PROMPT */
-    int32_t token;          /* EVENT_TOKEN; -1 in others */
-    const char *text;       /* whole UTF-8 characters, not sanitized, not NUL-terminated */
+    int done, total;  /* EVENT_PROMPT */
+    int32_t token;    /* EVENT_TOKEN; -1 in others */
+    const char *text; /* whole UTF-8 characters, not sanitized, not NUL-terminated */
     size_t n_text;
-    enum engine_stop stop;  /* EVENT_END */
+    enum engine_stop stop;            /* EVENT_END */
     const struct engine_usage *usage; /* EVENT_END */
-    const struct err *err;  /* EVENT_END with STOP_ERROR */
+    const struct err *err;            /* EVENT_END with STOP_ERROR */
 };
 
 /* Queues a request; its number in *id (never 0). ERR_CONTEXT when the prefix does not fit. */

@@ -19,11 +19,11 @@
 #include <stdint.h>
 
 struct sampling {
-    float temperature; /* 0: greedy */
-    int top_k;         /* 0: off */
-    float top_p;       /* 1: off */
-    float min_p;       /* 0: off */
-    float repetition_penalty; /* 1: off */
+    float temperature;                         /* 0: greedy */
+    int top_k;                                 /* 0: off */
+    float top_p;                               /* 1: off */
+    float min_p;                               /* 0: off */
+    float repetition_penalty;                  /* 1: off */
     float presence_penalty, frequency_penalty; /* 0: off */
     uint64_t seed;
 };
@@ -41,11 +41,15 @@ void sampler_free(struct sampler *s);
 
 #define SAMPLER_NOT_FINITE (-2)
 
-/* Returns the token, or SAMPLER_NOT_FINITE. `is_token` [vocab] may be NULL (all are tokens);
- * token_index: how many tokens the sequence has before this one. logits are not changed. */
+/* Returns the token, or SAMPLER_NOT_FINITE. `is_token` [vocab] may be NULL (all are tokens), and
+ * one at least is true; token_index: how many tokens the sequence has before this one. logits are
+ * not changed. */
 int32_t sampler_pick(struct sampler *s, const float *logits, int vocab, const bool *is_token,
                      const struct sampling *p, struct sampler_history history,
                      uint64_t token_index);
 
-/* Philox4x32-10 (Salmon et al., SC'11) at counter `index` under key `seed`: uniform in [0, 1). */
+/* Philox4x32-10 (Salmon et al., SC'11): four random words of a counter and a key. */
+void philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
+
+/* Its first two words at counter `index` under key `seed`: uniform in [0, 1). */
 double philox_uniform(uint64_t seed, uint64_t index);

@@ -1,0 +1,506 @@
+/*
+ * The engine: what was opened, the requests in flight, and the step that moves them. The order of
+ * the functions is the order of a request's life, backwards: emit and end, a pass, a step, submit;
+ * then opening and closing.
+ */
+#include "engine/engine.h"
+
+#include "engine/base/mem.h"
+#include "engine/forward/graph_cache.h"
+#include "engine/plan.h"
+#include "engine/request.h"
+#include "engine/schedule/pace.h"
+#include "engine/weights/checkpoint.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+struct engine {
+    /* immutable once opened */
+    struct checkpoint *checkpoint;
+    struct tokenizer *tokenizer;
+    const struct chat_template *chat; /* not owned; NULL: a base model */
+    struct device *device;
+    struct weights weights;
+    struct model_info info;
+    bool *is_token; /* [V] false: a padding row of the embedding */
+
+    /* a pass */
+    struct kv_cache kv;
+    struct activations activations;
+    struct graph_cache graphs;
+    struct block_manager blocks;
+    struct scheduler scheduler;
+    struct pace pace;
+    struct batch batch;
+    struct sampler *sampler;
+    float *logits; /* [V] the row being looked at */
+
+    /* requests */
+    uint64_t last_id;
+    struct request *live;  /* submitted and not ended, the newest first */
+    struct request *ended; /* in this step: events point to them until the next */
+    int n_live;
+    struct engine_event *events; /* room for three per live request */
+    size_t n_events, events_capacity;
+};
+
+enum { EVENTS_PER_REQUEST = 3 }; /* of one step: prompt, token, end */
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+/* ---- events ---- */
+
+static struct engine_event *emit(struct engine *e, const struct request *r,
+                                 enum engine_event_kind kind) {
+    struct engine_event *event = &e->events[e->n_events++];
+    *event =
+        (struct engine_event){.request = r->sequence.number, .kind = kind, .token = -1, .text = ""};
+    return event;
+}
+
+static void set_text(struct engine_event *event, const struct buf *text) {
+    event->text = text->data ? text->data : "";
+    event->n_text = text->n;
+}
+
+static void emit_prompt(struct engine *e, const struct request *r) {
+    struct engine_event *event = emit(e, r, EVENT_PROMPT);
+    event->done = r->sequence.n_computed;
+    event->total = r->sequence.n_prompt;
+}
+
+static void emit_token(struct engine *e, const struct request *r, int32_t token) {
+    struct engine_event *event = emit(e, r, EVENT_TOKEN);
+    event->token = token;
+    set_text(event, &r->text);
+}
+
+/* Moves a request from the living to the ended; its blocks go back. */
+static void end(struct engine *e, struct request *r, enum engine_stop stop) {
+    struct request **link = &e->live;
+    while (*link != r) link = &(*link)->next;
+    *link = r->next;
+    r->next = e->ended;
+    e->ended = r;
+    e->n_live--;
+    scheduler_remove(&e->scheduler, &r->sequence);
+    detokenizer_finish(&r->detokenizer, &r->rest);
+    r->usage.cached_tokens = r->sequence.n_cached > 0 ? r->sequence.n_cached : 0;
+    r->usage.answer_tokens = request_n_answer(r);
+
+    struct engine_event *event = emit(e, r, EVENT_END);
+    set_text(event, &r->rest);
+    event->stop = stop;
+    event->usage = &r->usage;
+    event->err = stop == STOP_ERROR ? &r->err : NULL;
+}
+
+static void end_all(struct engine *e, const struct err *err) {
+    while (e->live) {
+        e->live->err = *err;
+        end(e, e->live, STOP_ERROR);
+    }
+}
+
+static void end_cancelled(struct engine *e) {
+    for (struct request *r = e->live, *next; r; r = next) {
+        next = r->next;
+        if (r->is_cancelled) end(e, r, STOP_CANCELLED);
+    }
+}
+
+static void free_requests(struct request **list) {
+    while (*list) {
+        struct request *r = *list;
+        *list = r->next;
+        request_free(r);
+    }
+}
+
+/* ---- a pass: compute, sample, emit ---- */
+
+/* Logits to the next token of the answer, or to the end. */
+static void sample(struct engine *e, struct request *r) {
+    const struct sequence *seq = &r->sequence;
+    if (seq->n_tokens == e->info.context_tokens) return end(e, r, STOP_CONTEXT);
+    const struct sampler_history history = {seq->tokens, (size_t)seq->n_tokens,
+                                            (size_t)seq->n_prompt};
+    int32_t token = sampler_pick(e->sampler, e->logits, e->info.config->vocab, e->is_token,
+                                 &r->sampling, history, (uint64_t)seq->n_tokens);
+    double time = now();
+    if (r->first_token == 0) {
+        r->first_token = time;
+        r->usage.prompt_seconds = time - r->submitted;
+    }
+    r->usage.answer_seconds = time - r->first_token;
+    if (token == SAMPLER_NOT_FINITE) {
+        err_set(&r->err, ERR_MODEL,
+                "the model's numbers are not finite behind token %d: the answer ends here",
+                seq->n_tokens);
+        return end(e, r, STOP_ERROR);
+    }
+    if (request_is_stop_id(r, token)) return end(e, r, STOP_END);
+    buf_clear(&r->text);
+    enum engine_stop stop = request_add_token(r, token, e->info.context_tokens);
+    emit_token(e, r, token);
+    if (stop != STOP_NONE) end(e, r, stop);
+}
+
+/* Row `row` of the pass's logits, those after the token at `position`. */
+static enum op_status take_logits(struct engine *e, struct request *r, int row, int position) {
+    size_t vocab = (size_t)e->info.config->vocab;
+    enum op_status status =
+        e->device->download(e->device, e->logits, e->activations.logits + (size_t)row * vocab,
+                            vocab * sizeof *e->logits);
+    if (status == OP_OK) status = e->device->sync(e->device);
+    if (status != OP_OK || !r->logits || position < r->n_logits_given) return status;
+    r->logits(r->logits_ud, (size_t)position, e->logits, (int)vocab);
+    r->n_logits_given = position + 1;
+    return OP_OK;
+}
+
+/* What a pass gave to one sequence, whose logits begin at row `output`. */
+static enum op_status deliver(struct engine *e, const struct scheduler_pick *pick, int output) {
+    struct request *r = request_of(pick->sequence);
+    int end_position = pick->first + pick->n_rows;
+    if (request_n_answer(r) == 0) emit_prompt(e, r);
+    for (int i = pick->n_outputs; i > 0; i--) {
+        enum op_status status = take_logits(e, r, output++, end_position - i);
+        if (status != OP_OK) return status;
+    }
+    if (sequence_pending(pick->sequence) == 0) sample(e, r);
+    return OP_OK;
+}
+
+static enum op_status deliver_all(struct engine *e) {
+    const struct scheduler *s = &e->scheduler;
+    enum op_status status = OP_OK;
+    for (int i = 0, output = 0; i < s->n_picks && status == OP_OK; i++) {
+        status = deliver(e, &s->picks[i], output);
+        output += s->picks[i].n_outputs;
+    }
+    return status;
+}
+
+static void fill_batch(struct engine *e) {
+    batch_clear(&e->batch);
+    for (int i = 0; i < e->scheduler.n_picks; i++) {
+        struct request *r = request_of(e->scheduler.picks[i].sequence);
+        if (r->usage.queue_seconds == 0) r->usage.queue_seconds = now() - r->submitted;
+        batch_add(&e->batch, &e->scheduler.picks[i]);
+    }
+}
+
+static enum op_status compute(struct engine *e) {
+    double begin = now();
+    int rows = e->batch.n_rows;
+    bool reads_prompt = !batch_is_decode(&e->batch);
+    enum op_status status = graph_cache_run(&e->graphs, &e->batch);
+    if (status == OP_OK) status = e->device->sync(e->device);
+    if (reads_prompt) pace_measured(&e->pace, rows, now() - begin);
+    return status;
+}
+
+/* A device that failed holds nothing that can be trusted; other trouble ends what is in flight. */
+static int run_pass(struct engine *e, struct err *err) {
+    struct err trouble = {0};
+    fill_batch(e);
+    enum op_status status = compute(e);
+    if (status == OP_OK && !checkpoint_is_lost(e->checkpoint, &trouble)) {
+        scheduler_commit(&e->scheduler);
+        status = deliver_all(e);
+    }
+    if (status == OP_FAULT)
+        return err_set(err, ERR_MEMORY, "%s failed; the model must be opened again",
+                       e->device->name);
+    if (status != OP_OK)
+        err_set(&trouble, status == OP_NO_MEMORY ? ERR_MEMORY : ERR_OTHER,
+                "%s cannot compute this: %s", e->device->name, op_status_text(status));
+    if (trouble.kind != ERR_NONE) end_all(e, &trouble);
+    return 0;
+}
+
+int engine_step(struct engine *e, const struct engine_event **events, size_t *n, struct err *err) {
+    int result = 0;
+    e->n_events = 0;
+    free_requests(&e->ended);
+    end_cancelled(e);
+    if (scheduler_pick(&e->scheduler, pace_rows(&e->pace)) > 0) result = run_pass(e, err);
+    *events = e->events;
+    *n = e->n_events;
+    return result;
+}
+
+/* ---- requests in ---- */
+
+int engine_submit(struct engine *e, const struct engine_request *from, uint64_t *id,
+                  struct err *err) {
+    struct request *r;
+    const struct request_context context = {.config = e->info.config,
+                                            .generation = e->info.generation,
+                                            .tokenizer = e->tokenizer,
+                                            .context_tokens = e->info.context_tokens,
+                                            .block_tokens = KV_BLOCK_TOKENS};
+    size_t n_events = EVENTS_PER_REQUEST * ((size_t)e->n_live + 1);
+    if (mem_grow((void **)&e->events, &e->events_capacity, n_events, sizeof *e->events) != 0)
+        return err_memory(err, n_events * sizeof *e->events, "the events of a step");
+    if (request_create(&r, from, &context, err) != 0) return -1;
+    r->sequence.number = *id = ++e->last_id;
+    r->submitted = now();
+    r->usage.prompt_tokens = r->sequence.n_prompt;
+    r->next = e->live;
+    e->live = r;
+    e->n_live++;
+    scheduler_add(&e->scheduler, &r->sequence);
+    return 0;
+}
+
+void engine_cancel(struct engine *e, uint64_t id) {
+    for (struct request *r = e->live; r; r = r->next)
+        if (r->sequence.number == id) r->is_cancelled = true;
+}
+
+bool engine_is_busy(const struct engine *e) {
+    return e->live != NULL;
+}
+
+void engine_forget(struct engine *e) {
+    block_manager_forget(&e->blocks);
+}
+
+/* ---- what there is ---- */
+
+const char *engine_stop_name(enum engine_stop stop) {
+    switch (stop) {
+    case STOP_NONE:
+        return "";
+    case STOP_END:
+    case STOP_STRING:
+        return "stop";
+    case STOP_LENGTH:
+    case STOP_CONTEXT:
+        return "length";
+    case STOP_CANCELLED:
+        return "cancelled";
+    case STOP_ERROR:
+        return "error";
+    }
+    bug("stop %d", (int)stop);
+}
+
+const struct model_info *engine_info(const struct engine *e) {
+    return &e->info;
+}
+
+const struct tokenizer *engine_tokenizer(const struct engine *e) {
+    return e->tokenizer;
+}
+
+const struct chat_template *engine_chat(const struct engine *e) {
+    return e->chat;
+}
+
+struct sampling engine_default_sampling(const struct engine *e) {
+    const struct generation_defaults *g = e->info.generation;
+    return (struct sampling){
+        .temperature = g->do_sample ? g->temperature : 0,
+        .top_k = g->top_k,
+        .top_p = g->top_p,
+        .min_p = g->min_p,
+        .repetition_penalty = g->repetition_penalty,
+    };
+}
+
+struct engine_load engine_load(const struct engine *e) {
+    uint64_t block_bytes = KV_BLOCK_TOKENS * e->info.plan.kv_bytes_per_token;
+    return (struct engine_load){
+        .n_running = e->scheduler.n_running,
+        .n_waiting = e->scheduler.n_waiting,
+        .kv_used_bytes = (uint64_t)e->blocks.n_used * block_bytes,
+        .kv_taken_bytes = (uint64_t)e->blocks.n_taken * block_bytes,
+        .kv_cached_bytes = (uint64_t)e->blocks.n_cached * block_bytes,
+    };
+}
+
+/* ---- opening ---- */
+
+static void add_notice(struct engine *e, const char *text) {
+    struct model_info *info = &e->info;
+    size_t most = sizeof info->notices / sizeof *info->notices;
+    if (!text[0] || info->n_notices == (int)most) return;
+    snprintf(info->notices[info->n_notices++], sizeof info->notices[0], "%s", text);
+}
+
+static void notice_long_context(struct engine *e) {
+    const struct model_config *c = e->info.config;
+    int context = e->info.context_tokens;
+    char text[256];
+    if (context <= c->trained_tokens) return;
+    int n = snprintf(text, sizeof text,
+                     "The context of %d tokens is longer than the %d the model was trained on",
+                     context, c->trained_tokens);
+    char *rest = text + n;
+    size_t room = sizeof text - (size_t)n;
+    if (context > c->max_tokens)
+        snprintf(rest, room, "; beyond %d the answers will be poor.", c->max_tokens);
+    else if (c->rope_scaling == ROPE_DYNAMIC_NTK)
+        snprintf(rest, room, "; for prompts past that, dynamic NTK stretches the rotation.");
+    else if (c->rope_scaling == ROPE_YARN)
+        snprintf(rest, room,
+                 "; YaRN (factor %g) reaches that far, and may cost a little on short "
+                 "texts.",
+                 c->rope_factor);
+    else
+        snprintf(rest, room, "; the checkpoint's rotation is scaled to reach that far.");
+    add_notice(e, text);
+}
+
+static int open_device(struct engine *e, const struct engine_options *o, struct err *err) {
+    const struct device_cpu_options options = {.threads = o->threads, .baseline = o->is_baseline};
+    enum op_status status = device_cpu_open(&e->device, &options);
+    if (status == OP_OK) return 0;
+    return err_set(err, ERR_MEMORY, "the CPU cannot be used: %s", op_status_text(status));
+}
+
+/* The row of the embedding for each id that is a token; at least one must be. */
+static int find_tokens(struct engine *e, struct err *err) {
+    int vocab = e->info.config->vocab, n_tokens = 0;
+    e->is_token = mem_zalloc((size_t)vocab, sizeof *e->is_token);
+    if (!e->is_token) return err_memory(err, (size_t)vocab, "the list of tokens");
+    for (int32_t id = 0; id < vocab; id++) {
+        size_t n;
+        e->is_token[id] = tokenizer_bytes(e->tokenizer, id, &n) != NULL;
+        n_tokens += e->is_token[id];
+    }
+    if (n_tokens > 0) return 0;
+    return err_set(err, ERR_MODEL, "%s: the tokenizer has no token for any row of the embedding",
+                   e->info.path);
+}
+
+static int open_text(struct engine *e, const struct engine_options *o, struct err *err) {
+    const struct generation_defaults *g = e->info.generation;
+    if (checkpoint_open_tokenizer(e->checkpoint, o->tokenizer, &e->tokenizer, err) != 0) return -1;
+    if (find_tokens(e, err) != 0) return -1;
+    if (o->template_name) {
+        e->chat = chat_template_by_name(o->template_name);
+        if (e->chat) return 0;
+        return err_set(err, ERR_USAGE, "there is no chat template \"%s\"", o->template_name);
+    }
+    const struct chat_template_choice choice =
+        chat_template_choose(checkpoint_chat_template(e->checkpoint), e->info.config->model_type,
+                             g->chat_format[0] ? g->chat_format : NULL);
+    e->chat = choice.chat;
+    add_notice(e, choice.notice);
+    return 0;
+}
+
+/* The format of most bytes of matrices. */
+static void describe_weights(struct engine *e) {
+    uint64_t bytes[N_FORMATS] = {0};
+    int most = 0;
+    for (size_t i = 0; i < checkpoint_n_tensors(e->checkpoint); i++) {
+        const struct checkpoint_tensor *t = checkpoint_tensor_at(e->checkpoint, i);
+        if (t->n_dims == 2 && t->format < N_FORMATS) bytes[t->format] += t->bytes;
+    }
+    for (int f = 1; f < N_FORMATS; f++)
+        if (bytes[f] > bytes[most]) most = f;
+    snprintf(e->info.format, sizeof e->info.format, "%s", format_table[most].name);
+    const struct matrix *embed = &e->weights.embed;
+    e->info.weight_bytes = e->weights.matrix_bytes;
+    if (e->weights.head.data != embed->data)
+        e->info.weight_bytes -=
+            (uint64_t)embed->rows * format_row_bytes(embed->format, (size_t)embed->cols);
+}
+
+/* Everything that a pass needs, as planned. */
+static int make_room(struct engine *e, const struct plan *plan, enum format kv_format,
+                     struct err *err) {
+    const struct model_config *c = e->info.config;
+    size_t vocab = (size_t)c->vocab;
+    if (kv_cache_init(&e->kv, e->device, c, kv_format, plan->n_blocks, err) != 0 ||
+        activations_init(&e->activations, e->device, c, &plan->batch, err) != 0 ||
+        block_manager_init(&e->blocks, plan->n_blocks, KV_BLOCK_TOKENS, err) != 0 ||
+        scheduler_init(&e->scheduler, &e->blocks, plan->max_sequences, plan->batch.max_outputs,
+                       err) != 0 ||
+        batch_init(&e->batch, plan->batch, err) != 0)
+        return -1;
+    e->logits = mem_alloc(vocab * sizeof *e->logits);
+    e->sampler = sampler_new(c->vocab);
+    if (!e->logits || !e->sampler) return err_memory(err, vocab * sizeof *e->logits, "the sampler");
+    pace_init(&e->pace, plan->max_rows, plan->seconds_per_row);
+    graph_cache_init(&e->graphs, &(struct model){.device = e->device,
+                                                 .config = c,
+                                                 .weights = &e->weights,
+                                                 .kv = &e->kv,
+                                                 .activations = &e->activations});
+    return 0;
+}
+
+static int report(const struct engine_options *o, const char *what, float share, struct err *err) {
+    if (!o->progress || o->progress(o->progress_ud, what, share)) return 0;
+    return err_set(err, ERR_OTHER, "opening the model was cancelled");
+}
+
+/* The plan comes before anything large is taken. */
+static int open_all(struct engine *e, const struct engine_options *o, struct err *err) {
+    struct plan plan;
+    struct model_info *info = &e->info;
+    if (report(o, "checkpoint", 0, err) != 0 ||
+        checkpoint_open(&e->checkpoint, o->model, err) != 0 || open_device(e, o, err) != 0)
+        return -1;
+    info->config = checkpoint_config(e->checkpoint);
+    info->generation = checkpoint_generation(e->checkpoint);
+    info->path = checkpoint_path(e->checkpoint);
+    info->device = e->device->name;
+    if (plan_make(&plan, o, e->checkpoint, e->device, err) != 0 ||
+        plan_check(&plan, info->config, err) != 0)
+        return -1;
+    info->plan = plan.memory;
+    info->context_tokens = plan.memory.context_tokens;
+    if (report(o, "tokenizer", 0.2f, err) != 0 || open_text(e, o, err) != 0 ||
+        report(o, "weights", 0.6f, err) != 0 ||
+        weights_bind(&e->weights, e->checkpoint, e->device, err) != 0)
+        return -1;
+    describe_weights(e);
+    notice_long_context(e);
+    if (make_room(e, &plan, o->kv_format, err) != 0) return -1;
+    return report(o, "ready", 1, err);
+}
+
+int engine_open(struct engine **out, const struct engine_options *options, struct err *err) {
+    struct engine *e = mem_zalloc(1, sizeof *e);
+    if (!e) return err_memory(err, sizeof *e, "the engine");
+    if (open_all(e, options, err) != 0) {
+        engine_close(e);
+        return -1;
+    }
+    *out = e;
+    return 0;
+}
+
+void engine_close(struct engine *e) {
+    if (!e) return;
+    free_requests(&e->live);
+    free_requests(&e->ended);
+    mem_free(e->events);
+    graph_cache_release(&e->graphs);
+    sampler_free(e->sampler);
+    mem_free(e->logits);
+    batch_release(&e->batch);
+    scheduler_release(&e->scheduler);
+    block_manager_release(&e->blocks);
+    activations_release(&e->activations);
+    kv_cache_release(&e->kv);
+    weights_release(&e->weights);
+    mem_free(e->is_token);
+    tokenizer_close(e->tokenizer);
+    if (e->device) e->device->close(e->device);
+    checkpoint_close(e->checkpoint);
+    mem_free(e);
+}

@@ -1,0 +1,196 @@
+/*
+ * The memory plan. Everything is counted from the headers of the checkpoint:
+ *
+ *   weights      tensor bytes as stored (mapped, or uploaded). An embedding of which only some
+ *                rows are read counts whole: kernels map up to 2 MiB around each
+ *   KV cache     bytes per token * context
+ *   activations  the arena of a pass, the sampler's workspace, the arrays of a batch
+ *   tokenizer    by its vocabulary
+ *   program      what the process has already
+ */
+#include "engine/plan.h"
+
+#include "engine/base/io.h"
+#include "engine/forward/activations.h"
+#include "engine/forward/graph_cache.h"
+#include "engine/forward/kv_cache.h"
+#include "engine/schedule/pace.h"
+#include "engine/weights/inspect.h"
+#include "engine/weights/weights.h"
+
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+
+enum {
+    DEFAULT_SEQUENCES = 8,
+    DEFAULT_ROWS = 512,
+    LEAST_ROWS = 32,
+    MOST_ROWS = 4096,
+    LEAST_OUTPUTS = 8,      /* so that all logits of a prompt do not come one by one */
+    LEAST_CONTEXT = 256,    /* less is no use */
+    MOST_CONTEXT = 1 << 24, /* keeps counts of tokens and slots within int */
+    TOKENIZER_BYTES_PER_TOKEN =
+        100,                      /* measured: bytes, merges and tables of 49 k and 152 k tokens */
+    SAMPLER_BYTES_PER_TOKEN = 25, /* sampler.c's arrays, the row of logits, is_token */
+};
+
+/* What a thread does, roughly; passes begin with so many rows, and grow to four times that. */
+static const double guessed_flops = 15e9;
+static const double most_faster = 4;
+
+/* Of free memory a sixteenth is left to the rest of the system. */
+static const uint64_t reserve_divisor = 16;
+
+static int clamp(int value, int least, int most) {
+    return value < least ? least : value > most ? most : value;
+}
+
+/* What the process has in memory now: the second number of /proc/self/statm, in pages. */
+static uint64_t resident_bytes(void) {
+    char text[128];
+    unsigned long long total, resident;
+    int fd = io_open("/proc/self/statm", O_RDONLY, 0);
+    if (fd < 0) return 0;
+    ssize_t n = io_read(fd, text, sizeof text - 1);
+    io_close(fd);
+    if (n <= 0) return 0;
+    text[n] = '\0';
+    if (sscanf(text, "%llu %llu", &total, &resident) != 2) return 0;
+    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* ---- sizes ---- */
+
+static int check_options(const struct engine_options *o, struct err *err) {
+    if (o->context_tokens < 0 || o->context_tokens > MOST_CONTEXT)
+        return err_set(err, ERR_USAGE, "a context of %d tokens: 0 (automatic) to %d are possible",
+                       o->context_tokens, MOST_CONTEXT);
+    if (o->max_sequences < 0 || o->max_sequences > MAX_GRAPH_ROWS)
+        return err_set(err, ERR_USAGE, "%d sequences at once: 0 (automatic) to %d are possible",
+                       o->max_sequences, MAX_GRAPH_ROWS);
+    if (o->prefill_tokens < 0 || o->prefill_tokens > MOST_ROWS)
+        return err_set(err, ERR_USAGE, "%d tokens in a pass: 0 (automatic) to %d are possible",
+                       o->prefill_tokens, MOST_ROWS);
+    if (!(format_table[o->kv_format].uses & USE_KV))
+        return err_set(err, ERR_USAGE, "a KV cache cannot be %s", format_table[o->kv_format].name);
+    return 0;
+}
+
+static void set_batch(struct plan *plan, const struct engine_options *o,
+                      const struct model_config *c) {
+    int n_sequences = o->max_sequences > 0 ? o->max_sequences : DEFAULT_SEQUENCES;
+    int rows = o->prefill_tokens;
+    if (rows == 0) {
+        long n_threads = o->threads > 0 ? o->threads : sysconf(_SC_NPROCESSORS_ONLN);
+        double flops = guessed_flops * (double)(n_threads > 0 ? n_threads : 1);
+        plan->seconds_per_row = 2 * (double)weights_parameters(c) / flops;
+        double reachable = fmin(PACE_SECONDS / plan->seconds_per_row * most_faster, DEFAULT_ROWS);
+        rows = clamp((int)reachable, LEAST_ROWS, DEFAULT_ROWS);
+    }
+    plan->max_sequences = n_sequences;
+    plan->max_rows = rows;
+    int padded = graph_rows(n_sequences);
+    plan->batch = (struct batch_size){
+        .max_rows = rows > padded ? rows : padded,
+        .max_seqs = padded,
+        .max_outputs = padded > LEAST_OUTPUTS ? padded : LEAST_OUTPUTS,
+        .n_freq = c->head_size / 2,
+        .block_tokens = KV_BLOCK_TOKENS,
+    };
+}
+
+static void set_context(struct plan *plan, const struct model_config *c, int context_tokens) {
+    struct memory_plan *m = &plan->memory;
+    enum { BOOKS_PER_BLOCK = 128 }; /* block_manager.c's tables */
+    m->context_tokens = context_tokens;
+    plan->n_blocks = kv_cache_blocks(context_tokens);
+    plan->batch.max_blocks = plan->n_blocks;
+    m->kv_bytes = (uint64_t)plan->n_blocks * (KV_BLOCK_TOKENS * m->kv_bytes_per_token);
+    m->activations_bytes =
+        activations_bytes(c, plan->activation, &plan->batch) + batch_capacity(&plan->batch) +
+        (uint64_t)plan->n_blocks * BOOKS_PER_BLOCK + (uint64_t)c->vocab * SAMPLER_BYTES_PER_TOKEN;
+    m->total_bytes = m->weights_bytes + m->kv_bytes + m->activations_bytes + m->tokenizer_bytes +
+                     m->program_bytes;
+}
+
+static bool fits(struct plan *plan, const struct model_config *c, int context_tokens) {
+    set_context(plan, c, context_tokens);
+    return plan->memory.total_bytes <= plan->memory.available_bytes;
+}
+
+/* The largest context that fits, at most `most` and, fitting or not, at least LEAST_CONTEXT. */
+static int fitting_context(struct plan *plan, const struct model_config *c, int most) {
+    if (most <= LEAST_CONTEXT || fits(plan, c, most)) return most;
+    int low = LEAST_CONTEXT, high = most;
+    while (high - low > KV_BLOCK_TOKENS) {
+        int middle = low + (high - low) / 2;
+        if (fits(plan, c, middle))
+            low = middle;
+        else
+            high = middle;
+    }
+    return low / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+}
+
+/* ---- public ---- */
+
+int plan_make(struct plan *plan, const struct engine_options *o,
+              const struct checkpoint *checkpoint, struct device *device, struct err *err) {
+    const struct model_config *c = checkpoint_config(checkpoint);
+    struct memory_plan *m = &plan->memory;
+    struct device_memory memory;
+    *plan = (struct plan){.activation = device->activation};
+    if (check_options(o, err) != 0) return -1;
+    set_batch(plan, o, c);
+    device->memory(device, &memory);
+    m->program_bytes = resident_bytes();
+    m->available_bytes = o->memory_bytes ? o->memory_bytes
+                                         : memory.free_bytes - memory.free_bytes / reserve_divisor +
+                                               m->program_bytes;
+    m->weights_bytes = checkpoint_bytes(checkpoint) + weights_vector_bytes(c);
+    m->kv_bytes_per_token = kv_cache_bytes_per_token(c, o->kv_format);
+    m->tokenizer_bytes = (uint64_t)c->vocab * TOKENIZER_BYTES_PER_TOKEN;
+    int context = o->context_tokens;
+    if (context == 0) context = fitting_context(plan, c, c->max_tokens);
+    set_context(plan, c, context);
+    return 0;
+}
+
+int plan_check(const struct plan *plan, const struct model_config *c, struct err *err) {
+    const struct memory_plan *m = &plan->memory;
+    char needed[24], available[24], missing[24];
+    if (m->total_bytes <= m->available_bytes) return 0;
+    inspect_bytes(m->total_bytes, needed);
+    inspect_bytes(m->available_bytes, available);
+    inspect_bytes(m->total_bytes - m->available_bytes, missing);
+    struct plan other = *plan;
+    int context = fitting_context(&other, c, m->context_tokens);
+    if (fits(&other, c, context))
+        return err_set(err, ERR_MEMORY,
+                       "a context of %d tokens needs %s of memory and %s is free: %s is missing; a "
+                       "context of %d tokens fits",
+                       m->context_tokens, needed, available, missing, context);
+    return err_set(err, ERR_MEMORY, "the model needs %s of memory and %s is free: %s is missing",
+                   needed, available, missing);
+}
+
+int engine_plan(const struct engine_options *options, struct memory_plan *out, struct err *err) {
+    struct checkpoint *checkpoint;
+    struct device *device;
+    struct plan plan;
+    if (checkpoint_open(&checkpoint, options->model, err) != 0) return -1;
+    enum op_status status =
+        device_cpu_open(&device, &(struct device_cpu_options){.threads = options->threads,
+                                                              .baseline = options->is_baseline});
+    if (status != OP_OK) {
+        checkpoint_close(checkpoint);
+        return err_set(err, ERR_MEMORY, "the CPU cannot be used: %s", op_status_text(status));
+    }
+    int result = plan_make(&plan, options, checkpoint, device, err);
+    if (result == 0) *out = plan.memory;
+    device->close(device);
+    checkpoint_close(checkpoint);
+    return result;
+}

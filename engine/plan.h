@@ -1,0 +1,25 @@
+/* How much memory a model will take, before it is taken. */
+#pragma once
+
+#include "engine/engine.h"
+#include "engine/schedule/batch.h"
+#include "engine/weights/checkpoint.h"
+#include "kernels/device.h"
+
+/* What the plan decides besides the figures. */
+struct plan {
+    struct memory_plan memory;
+    int max_sequences, max_rows; /* that the scheduler may put into a pass */
+    struct batch_size batch;     /* the largest pass, padding included */
+    enum format activation;      /* the device's */
+    int n_blocks;                /* of the KV cache: context_tokens, shared by all sequences */
+    double seconds_per_row;      /* guess of a pass's speed; 0: max_rows is as the options say */
+};
+
+/* The figures for the options' context or, where they leave it open, for the smaller of the
+ * model's and what fits. Refuses only sizes that make no sense. */
+int plan_make(struct plan *plan, const struct engine_options *options,
+              const struct checkpoint *checkpoint, struct device *device, struct err *err);
+
+/* Does it fit? If not, one sentence: what is missing, and which context would fit. */
+int plan_check(const struct plan *plan, const struct model_config *config, struct err *err);
