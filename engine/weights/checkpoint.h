@@ -14,12 +14,13 @@
 
 struct checkpoint_tensor {
     const char *name;
-    enum format format;
-    int n_dims;          /* 0 to 4 */
-    uint64_t dims[4];    /* outermost first, as PyTorch: [rows, cols] */
-    const void *data;    /* in the map */
+    enum format format; /* N_FORMATS: a type that no kernel reads, named by `type` */
+    const char *type;   /* as its file calls it: "BF16", "Q4_K", "IQ4_XS", "I64" */
+    int n_dims;         /* 0 to 4 */
+    uint64_t dims[4];   /* outermost first, as PyTorch: [rows, cols] */
+    const void *data;   /* in the map */
     uint64_t bytes;
-    int file;            /* index of its file */
+    int file; /* index of its file */
 };
 
 struct checkpoint;

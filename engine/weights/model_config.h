@@ -6,6 +6,7 @@
 
 #include "engine/base/err.h"
 #include "engine/base/json.h"
+#include "kernels/ops.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,36 +17,39 @@ enum rope_scaling {
     ROPE_YARN,        /* arXiv 2309.00071; static */
     ROPE_DYNAMIC_NTK, /* Qwen v1: the base grows with the prompt's length */
     ROPE_LLAMA3,      /* frequencies scaled by wavelength */
+    ROPE_DIVISORS,    /* a divisor for each frequency (GGUF's rope_freqs tensor) */
 };
 
 struct model_config {
-    char model_type[32];   /* "qwen", "qwen2", "qwen3", "llama" */
-    char name[128];        /* for people: the folder's or general.name */
-    int n_layers;          /* L */
-    int hidden;            /* D */
-    int ffn;               /* F (v1: half of intermediate_size) */
-    int n_heads;           /* H */
-    int n_kv_heads;        /* G */
-    int head_size;         /* K */
-    int vocab;             /* V: rows of the embedding, padding rows included */
-    bool has_qkv_bias, has_o_bias, has_mlp_bias;
-    bool has_qk_norm;      /* RMSNorm over K on q and k before rotation */
-    bool has_tied_head;    /* the head is the embedding */
+    char model_type[32]; /* "qwen", "qwen2", "qwen3", "llama" */
+    char name[128];      /* for people: the folder's or general.name */
+    int n_layers;        /* L */
+    int hidden;          /* D */
+    int ffn;             /* F (v1: half of intermediate_size) */
+    int n_heads;         /* H */
+    int n_kv_heads;      /* G */
+    int head_size;       /* K */
+    int vocab;           /* V: rows of the embedding, padding rows included */
+    bool has_qkv_bias, has_o_bias;
+    bool has_qk_norm;   /* RMSNorm over K on q and k before rotation */
+    bool has_tied_head; /* the head is the embedding */
     float norm_eps;
     /* rotation */
     double rope_base;
     enum rope_scaling rope_scaling;
-    double rope_factor;             /* linear, YaRN, llama3 */
-    int rope_original_tokens;       /* YaRN, llama3: trained length; NTK: seq_length */
+    double rope_factor;       /* linear, YaRN, llama3 */
+    int rope_original_tokens; /* YaRN, llama3: trained length; NTK: seq_length */
     double yarn_beta_fast, yarn_beta_slow;
-    double yarn_attention_factor;   /* 0: 0.1 ln(factor) + 1 */
+    double yarn_attention_factor; /* 0: 0.1 ln(factor) + 1 */
+    bool yarn_is_exact;           /* the borders of its ramp are not rounded to whole pairs */
     double llama3_low_freq, llama3_high_freq;
-    bool rope_interleaved;          /* GGUF `llama`: q and k rows stored as adjacent pairs */
-    int logn_tokens;                /* v1: 0 or seq_length */
-    int sliding_window;             /* 0: none */
-    int sliding_from_layer;         /* layers >= this use the window */
-    int trained_tokens;             /* context it was trained on */
-    int max_tokens;                 /* context with the scaling that the checkpoint asks for */
+    float rope_divisors[MAX_HEAD_SIZE / 2];
+    bool rope_interleaved;  /* GGUF `llama`: q and k rows stored as adjacent pairs */
+    int logn_tokens;        /* v1: 0 or seq_length */
+    int sliding_window;     /* 0: none */
+    int sliding_from_layer; /* layers >= this use the window */
+    int trained_tokens;     /* context it was trained on */
+    int max_tokens;         /* context with the scaling that the checkpoint asks for */
 };
 
 /* Defaults of sampling as the checkpoint (generation_config.json, GGUF) or its family has them. */
@@ -53,11 +57,11 @@ struct generation_defaults {
     bool is_from_file;
     bool do_sample;
     float temperature, top_p, min_p;
-    int top_k;                     /* 0: off */
-    float repetition_penalty;      /* 1: off */
+    int top_k;                /* 0: off */
+    float repetition_penalty; /* 1: off */
     int32_t stop_ids[16];
     int n_stop_ids;
-    char chat_format[16];          /* v1: "chatml", "raw"; else "" */
+    char chat_format[16]; /* v1: "chatml", "raw"; else "" */
 };
 
 /* From a parsed config.json; names key, value and allowed range in errors. */

@@ -12,28 +12,37 @@
 #include "kernels/device.h"
 
 struct layer_weights {
-    const float *attn_norm;             /* [D] */
-    struct matrix q, k, v;              /* [H K, D], [G K, D], [G K, D] */
+    const float *attn_norm;                /* [D] */
+    struct matrix q, k, v;                 /* [H K, D], [G K, D], [G K, D] */
     const float *q_bias, *k_bias, *v_bias; /* [H K], [G K], [G K], or NULL */
-    const float *q_norm, *k_norm;       /* [K] or NULL */
-    struct matrix o;                    /* [D, H K] */
-    const float *o_bias;                /* [D] or NULL */
-    const float *ffn_norm;              /* [D] */
-    struct matrix gate, up;             /* [F, D] */
-    struct matrix down;                 /* [D, F] */
+    const float *q_norm, *k_norm;          /* [K] or NULL */
+    struct matrix o;                       /* [D, H K] */
+    const float *o_bias;                   /* [D] or NULL */
+    const float *ffn_norm;                 /* [D] */
+    struct matrix gate, up;                /* [F, D] */
+    struct matrix down;                    /* [D, F] */
 };
 
 struct weights {
-    struct matrix embed;         /* [V, D] */
-    struct matrix head;          /* [V, D]; the embedding again where tied */
-    const float *final_norm;     /* [D] */
+    struct matrix embed;          /* [V, D] */
+    struct matrix head;           /* [V, D]; the embedding again where tied */
+    const float *final_norm;      /* [D] */
     struct layer_weights *layers; /* [L] */
-    uint64_t matrix_bytes;       /* bytes of all matrices, a tied head once */
-    uint64_t owned_bytes;        /* device memory taken (floats, uploads) */
+    uint64_t matrix_bytes;        /* bytes of all matrices, a tied head once */
+    uint64_t owned_bytes;         /* device memory taken (floats, uploads) */
     struct device *device;
-    void **owned;                /* device allocations, n_owned */
+    void **owned; /* device allocations, n_owned */
     size_t n_owned;
 };
+
+/* What binding would refuse, without a device: names, shapes, formats; reads no tensor's bytes. */
+int weights_check(const struct checkpoint *c, struct err *err);
+
+/* Bytes that the matrices of such a model take in one format (rows that its blocks do not divide
+ * in F16), and values of norms and biases, which are float. A tied head counts once. */
+uint64_t weights_matrix_bytes(const struct model_config *c, enum format format);
+uint64_t weights_vector_bytes(const struct model_config *c);
+uint64_t weights_parameters(const struct model_config *c);
 
 int weights_bind(struct weights *w, const struct checkpoint *c, struct device *device,
                  struct err *err);

@@ -1,0 +1,49 @@
+/*
+ * A worker without an engine, for tests of the chat and of the skins: link fake_worker.c instead of
+ * app/worker.c (everything else of app/ as it is) and set the global script before chat_open().
+ *
+ *     fake_worker = (struct fake_script){.answers = (const char *const[]){"Hello", "Bye", NULL},
+ *                                        .tokens_per_second = 50};
+ *
+ * Answers are given in turn, a character a token, with ids that are the code points; after the last
+ * one it starts again. It needs no thread: worker_fd() is a timer, and worker_take()
+ * makes the events that are due. Requests are kept for the test to look at.
+ *
+ * In CMake: target_sources(<test> PRIVATE support/fake_worker.c) before linking qc_app: the linker
+ * takes app/worker.c out of the library only for what is still missing, which is nothing.
+ */
+#pragma once
+
+#include "app/worker.h"
+
+struct fake_script {
+    const char *const *answers;   /* NULL-terminated; NULL: "answer" for ever */
+    const char *const *reasoning; /* beside the answers, NULL: none */
+    int tokens_per_second;        /* 0: all at once */
+    int loading_ms;               /* until WORKER_READY; 0: at once */
+    int context_tokens;           /* 0: 4096 */
+    const char *template_name;    /* NULL: no template, a base model */
+    const char *model_name;       /* NULL: "fake" */
+    const char *notice;           /* of the model, or NULL */
+    struct err load_error;        /* kind not 0: WORKER_FAILED instead of READY */
+    const char *bad_model;        /* only this path fails to load, with load_error */
+    struct err answer_error;      /* kind not 0: answers end so, after error_after characters */
+    int error_after;
+    bool breaks;        /* WORKER_FAILED behind the failing answer */
+    int left_out_turns; /* what every answer reports */
+};
+extern struct fake_script fake_worker;
+
+/* What the last request held: "system:…\nuser:…\n" or "raw:…", the sampling, and so on. */
+struct fake_request {
+    char *messages; /* NULL: none yet */
+    struct sampling sampling;
+    int max_tokens;
+    size_t n_stops;
+    enum thinking thinking;
+    bool is_strict;
+    size_t n_reused; /* messages that came with their ids */
+    int n_requests;
+};
+extern struct fake_request fake_request;
+void fake_worker_reset(void); /* frees and zeroes both */
