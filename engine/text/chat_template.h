@@ -16,7 +16,7 @@ const char *role_name(enum role role);
 
 struct tool_call {
     const char *name;
-    const char *arguments; /* JSON text */
+    const char *arguments; /* JSON text, as json.dumps writes it (", " and ": ") */
     bool arguments_is_string; /* the caller had a string, not an object (Qwen2.5 quotes it) */
 };
 

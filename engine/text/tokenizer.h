@@ -53,7 +53,8 @@ struct tokenizer_gguf {
     const char *model; /* tokenizer.ggml.model; only "gpt2" is byte-level BPE */
     const char *pre;   /* tokenizer.ggml.pre; NULL: by the vocabulary */
     const struct gguf_string *tokens;
-    const int32_t *types; /* 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte; or NULL */
+    /* 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte; NULL: all normal */
+    const int32_t *types;
     size_t n_tokens;
     const struct gguf_string *merges; /* "left right" in rank order */
     size_t n_merges;
