@@ -11,13 +11,13 @@
 #include "app/worker.h"
 
 struct chat {
-    struct config *config;          /* not owned */
-    const struct frontend *front;   /* not owned */
+    struct config *config;        /* not owned */
+    const struct frontend *front; /* not owned */
     struct worker *worker;
     struct conversation conversation;
-    uint64_t running;               /* the request in flight, 0: none */
-    bool is_ready;                  /* the model is loaded */
-    bool is_raw;                    /* complete raw text (base models, /raw) */
+    uint64_t running; /* the request in flight, 0: none */
+    bool is_ready;    /* the model is loaded */
+    bool is_raw;      /* complete raw text (base models, /raw) */
     /* what chat.c keeps of the answer in flight is private to it */
     struct chat_answer *answer;
 };
@@ -27,7 +27,7 @@ int chat_open(struct chat *chat, struct config *config, const struct frontend *f
               struct err *err);
 void chat_close(struct chat *chat);
 
-int chat_fd(const struct chat *chat);
+int chat_fd(const struct chat *chat); /* another one after /model: ask each time */
 
 /* Handles what the worker has sent. -1: the model could not be loaded or the engine broke; `err`
  * says why and chat must be closed. */

@@ -49,17 +49,23 @@ bool worker_take(struct worker *w, struct worker_event *event); /* false: none w
 const struct model_info *worker_info(const struct worker *w);
 const struct tokenizer *worker_tokenizer(const struct worker *w);
 const struct chat_template *worker_chat(const struct worker *w);
+const char *worker_tokenizer_id(const struct worker *w); /* equal ids: equal vocabularies */
 
-/* What to answer. Everything is copied. */
+/* From WORKER_READY on. */
+struct sampling worker_default_sampling(const struct worker *w); /* as the model recommends */
+struct engine_load worker_load(const struct worker *w);          /* after the last step */
+
+/* What to answer. Everything is copied; tools and tool calls are not passed on. */
 struct worker_request {
     const struct message *messages;
     size_t n_messages;
-    /* For each message the ids that an assistant's turn was made of, or NULL: they are reused while
-     * the tokenizer is the same, so that a resumed conversation finds its cached prefix. */
+    /* NULL, or for each message the ids that an assistant's turn was made of (n 0: unknown), of the
+     * tokenizer that is open: they are reused where the template says the same text, so that a
+     * resumed conversation finds its cached prefix. */
     const struct tokens *message_tokens;
     struct chat_options chat;
-    const char *raw;     /* raw text to complete instead of messages, or NULL */
-    bool raw_has_added;  /* control tokens written in `raw` count as such */
+    const char *raw;    /* raw text to complete instead of messages, or NULL */
+    bool raw_has_added; /* control tokens written in `raw` count as such */
     struct sampling sampling;
     int max_tokens;
     const char *const *stops;

@@ -1,0 +1,245 @@
+/* The engine's thread with a real engine and a tiny model: order of events, cancelling, stopping.
+ */
+#include "app/worker.h"
+#include "engine/base/mem.h"
+#include "tests/support/make_checkpoint.h"
+
+#include <poll.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+static char root[256], path[300];
+
+static int set_up(void **state) {
+    const struct tiny_spec spec = {.context = 512};
+    (void)state;
+    make_temporary_folder(root);
+    snprintf(path, sizeof path, "%s/tiny", root);
+    return make_tiny_folder(path, &spec);
+}
+
+static int tear_down(void **state) {
+    (void)state;
+    remove_folder(root);
+    return 0;
+}
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static struct worker *start(const char *model) {
+    const struct engine_options options = {.model = model, .threads = 2, .max_sequences = 2};
+    struct worker *w = NULL;
+    struct err err = {0};
+    if (worker_start(&w, &options, &err) != 0) fail_msg("%s", err.text);
+    return w;
+}
+
+/* The next event; fails the test when none comes. */
+static struct worker_event next(struct worker *w) {
+    struct worker_event event;
+    while (!worker_take(w, &event)) {
+        struct pollfd fd = {.fd = worker_fd(w), .events = POLLIN};
+        if (poll(&fd, 1, 20000) != 1) fail_msg("no event came");
+    }
+    return event;
+}
+
+static enum worker_event_kind wait_until_open(struct worker *w) {
+    for (;;) {
+        struct worker_event event = next(w);
+        enum worker_event_kind kind = event.kind;
+        worker_event_release(&event);
+        if (kind != WORKER_LOADING) return kind;
+    }
+}
+
+static uint64_t ask(struct worker *w, const struct message *messages, size_t n,
+                    const struct tokens *ids, int max_tokens) {
+    const struct worker_request request = {
+        .messages = messages,
+        .n_messages = n,
+        .message_tokens = ids,
+        .max_tokens = max_tokens,
+        .sampling = {.temperature = 1, .top_p = 1, .repetition_penalty = 1, .seed = 7}};
+    uint64_t id = worker_ask(w, &request);
+    assert_true(id != 0);
+    return id;
+}
+
+/* Reads on until the request's end; its text goes into `text`. The caller releases the event. */
+static struct worker_event wait_for_end(struct worker *w, uint64_t request, struct buf *text) {
+    for (;;) {
+        struct worker_event event = next(w);
+        if (event.request == request && event.kind == WORKER_END) return event;
+        if (event.request == request && event.kind == WORKER_TEXT)
+            buf_add(text, event.text, event.n_text);
+        worker_event_release(&event);
+    }
+}
+
+static const struct message hello = {.role = ROLE_USER, .content = "hello"};
+
+static void test_answers(void **state) {
+    (void)state;
+    struct worker *w = start(path);
+    struct buf first = {0}, second = {0};
+    assert_null(worker_info(w));
+    uint64_t early = ask(w, &hello, 1, NULL, 24); /* before it is open: it waits */
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    assert_non_null(worker_info(w));
+    assert_non_null(worker_chat(w));
+    assert_true(strlen(worker_tokenizer_id(w)) > 10);
+    struct worker_event a = wait_for_end(w, early, &first);
+    assert_true(a.stop == STOP_LENGTH || a.stop == STOP_END);
+    assert_int_equal(a.n_tokens, a.usage.answer_tokens); /* no stop id among them */
+    struct worker_event b = wait_for_end(w, ask(w, &hello, 1, NULL, 24), &second);
+    assert_int_equal(a.n_tokens, b.n_tokens);
+    assert_memory_equal(a.tokens, b.tokens, a.n_tokens * sizeof *a.tokens);
+    assert_int_equal(first.n, second.n);
+    if (first.n) assert_memory_equal(first.data, second.data, first.n);
+    worker_event_release(&a);
+    worker_event_release(&b);
+    buf_release(&first);
+    buf_release(&second);
+    worker_stop(w);
+}
+
+/* The next turn finds all of the turn before in the cache, by the ids of its answer. */
+static void test_cached_prefix(void **state) {
+    (void)state;
+    struct worker *w = start(path);
+    struct buf text = {0};
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    struct worker_event a = wait_for_end(w, ask(w, &hello, 1, NULL, 40), &text);
+    buf_puts(&text, "");
+    const struct message turns[] = {hello,
+                                    {.role = ROLE_ASSISTANT, .content = text.data},
+                                    {.role = ROLE_USER, .content = "more"}};
+    const struct tokens ids[] = {{0}, {.ids = a.tokens, .n = a.n_tokens}, {0}};
+    struct worker_event b = wait_for_end(w, ask(w, turns, 3, ids, 4), &text);
+    assert_true(b.usage.cached_tokens > 0);
+    assert_true(b.usage.prompt_tokens > a.usage.prompt_tokens + (int)a.n_tokens);
+    worker_event_release(&a);
+    worker_event_release(&b);
+    buf_release(&text);
+    worker_stop(w);
+}
+
+static void test_cancel(void **state) {
+    (void)state;
+    struct worker *w = start(path);
+    struct buf text = {0};
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    double begin = now();
+    uint64_t a = ask(w, &hello, 1, NULL, 0), b = ask(w, &hello, 1, NULL, 0);
+    worker_cancel(w, b);
+    worker_cancel(w, 12345);          /* nobody's: nothing happens */
+    assert_true(now() - begin < 0.2); /* asking and cancelling wait for nothing */
+    worker_cancel(w, a);
+    begin = now();
+    struct worker_event end = wait_for_end(w, a, &text);
+    assert_true(end.stop == STOP_CANCELLED || end.stop == STOP_END);
+    worker_event_release(&end);
+    assert_true(now() - begin < 5);
+    /* and the worker goes on */
+    end = wait_for_end(w, ask(w, &hello, 1, NULL, 3), &text);
+    assert_true(end.stop == STOP_LENGTH || end.stop == STOP_END);
+    worker_event_release(&end);
+    buf_release(&text);
+    worker_stop(w);
+}
+
+static void test_both_at_once(void **state) {
+    (void)state;
+    struct worker *w = start(path);
+    struct buf text = {0};
+    int n_ends = 0;
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    uint64_t a = ask(w, &hello, 1, NULL, 16), b = ask(w, &hello, 1, NULL, 16);
+    assert_true(a != b);
+    while (n_ends < 2) {
+        struct worker_event event = next(w);
+        if (event.kind == WORKER_END) {
+            assert_true(event.request == a || event.request == b);
+            assert_true(event.stop != STOP_ERROR);
+            n_ends++;
+        }
+        worker_event_release(&event);
+    }
+    buf_release(&text);
+    worker_stop(w);
+}
+
+static void test_too_long(void **state) {
+    (void)state;
+    struct worker *w = start(path);
+    struct buf text = {0}, question = {0};
+    for (int i = 0; i < 600; i++) buf_puts(&question, "q ");
+    const struct message message = {.role = ROLE_USER, .content = question.data};
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    struct worker_event end = wait_for_end(w, ask(w, &message, 1, NULL, 4), &text);
+    assert_int_equal(end.stop, STOP_ERROR);
+    assert_int_equal(end.err.kind, ERR_CONTEXT);
+    worker_event_release(&end);
+    buf_release(&text);
+    buf_release(&question);
+    worker_stop(w);
+}
+
+static void test_no_model(void **state) {
+    (void)state;
+    struct worker *w = start("/nonexistent/model");
+    struct worker_event event;
+    uint64_t asked = ask(w, &hello, 1, NULL, 4);
+    struct buf text = {0};
+    event = next(w);
+    while (event.kind == WORKER_LOADING || event.kind == WORKER_END) {
+        worker_event_release(&event);
+        event = next(w);
+    }
+    assert_int_equal(event.kind, WORKER_FAILED);
+    assert_int_equal(event.err.kind, ERR_MODEL);
+    worker_event_release(&event);
+    (void)asked;
+    event = wait_for_end(w, ask(w, &hello, 1, NULL, 4), &text); /* later ones end as well */
+    assert_int_equal(event.stop, STOP_ERROR);
+    worker_event_release(&event);
+    buf_release(&text);
+    worker_stop(w);
+}
+
+/* Stopping at any moment ends the thread: while loading, while answering, with events waiting. */
+static void test_stop(void **state) {
+    (void)state;
+    for (int i = 0; i < 12; i++) {
+        struct worker *w = start(path);
+        const struct timespec pause = {.tv_nsec = i * 2000000L};
+        ask(w, &hello, 1, NULL, 0);
+        ask(w, &hello, 1, NULL, 0);
+        nanosleep(&pause, NULL);
+        double begin = now();
+        worker_stop(w);
+        assert_true(now() - begin < 5);
+    }
+    worker_stop(NULL);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_answers),  cmocka_unit_test(test_cached_prefix),
+        cmocka_unit_test(test_cancel),   cmocka_unit_test(test_both_at_once),
+        cmocka_unit_test(test_too_long), cmocka_unit_test(test_no_model),
+        cmocka_unit_test(test_stop),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
