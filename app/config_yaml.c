@@ -277,12 +277,14 @@ int config_read_yaml(struct config *c, const char *text, size_t n, const char *f
 enum { COMMENT_COLUMNS = 96 };
 
 static void print_wrapped(const char *text, struct buf *out) {
-    size_t column = COMMENT_COLUMNS;
+    static const char margin[] = "  #";
+    size_t column = sizeof margin - 1;
+    buf_puts(out, margin);
     for (const char *word = text; *word;) {
         size_t n = strcspn(word, " ");
         if (column + 1 + n > COMMENT_COLUMNS) {
-            buf_puts(out, column == COMMENT_COLUMNS ? "  #" : "\n  #");
-            column = 3;
+            buf_printf(out, "\n%s", margin);
+            column = sizeof margin - 1;
         }
         buf_putc(out, ' ');
         buf_add(out, word, n);
