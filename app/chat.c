@@ -13,8 +13,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-/* --- saying ------------------------------------------------------------------------------------
- */
+/* --- saying ----------------------------------------------------------------------------------- */
 
 void chat_say(const struct chat *chat, enum tone tone, const char *format, ...) {
     char text[2048];
@@ -59,8 +58,7 @@ void chat_check_saved(const struct chat *chat, int result, const struct err *err
     if (result != 0) chat_say(chat, TONE_ERROR, "not saved: %s", err->text);
 }
 
-/* --- the answer --------------------------------------------------------------------------------
- */
+/* --- the answer ------------------------------------------------------------------------------- */
 
 /* What the front end is given at the end: the whole text, sanitized for a terminal. */
 static const char *shown_text(const struct chat *chat, enum answer_part part, struct buf *clean) {
@@ -183,8 +181,7 @@ static void take_text(struct chat *chat, const struct worker_event *event) {
     buf_release(&clean);
 }
 
-/* --- asking ------------------------------------------------------------------------------------
- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 static uint64_t pick_seed(const struct config *config) {
     uint32_t random = 0;
@@ -281,8 +278,7 @@ const struct turn *chat_last_message(const struct chat *chat) {
     return t;
 }
 
-/* --- models and conversations ------------------------------------------------------------------
- */
+/* --- models and conversations ----------------------------------------------------------------- */
 
 void chat_engine_options(const struct chat *chat, const char *path, struct engine_options *out) {
     const struct config *c = chat->config;
@@ -374,8 +370,7 @@ void chat_close(struct chat *chat) {
     *chat = (struct chat){.conversation = {.fd = -1}};
 }
 
-/* --- events ------------------------------------------------------------------------------------
- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static void on_ready(struct chat *chat) {
     const struct model_info *info = worker_info(chat->worker);
@@ -457,8 +452,7 @@ int chat_pump(struct chat *chat, struct err *err) {
     return result;
 }
 
-/* --- what the user enters ----------------------------------------------------------------------
- */
+/* --- what the user enters --------------------------------------------------------------------- */
 
 bool chat_is_busy(const struct chat *chat) {
     return chat->running || chat->answer->is_waiting;

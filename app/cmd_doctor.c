@@ -15,8 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- GPU ---------------------------------------------------------------------------------------
- */
+/* --- GPU -------------------------------------------------------------------------------------- */
 
 /* The CUDA driver's own functions, looked up at run time: no toolkit is needed to ask. */
 struct cuda_driver {
@@ -69,8 +68,7 @@ static void check_gpu(const struct frontend *front) {
     dlclose(library);
 }
 
-/* --- folders -----------------------------------------------------------------------------------
- */
+/* --- folders ---------------------------------------------------------------------------------- */
 
 /* Can it be written, or be made where it is not there? */
 static bool is_writable(const char *folder) {
@@ -98,8 +96,7 @@ static void check_folder(const struct frontend *front, const char *name, const c
     if (!writable && !worst->kind) err_set(worst, ERR_IO, "%s: cannot be written", folder);
 }
 
-/* --- model -------------------------------------------------------------------------------------
- */
+/* --- model ------------------------------------------------------------------------------------ */
 
 struct reply {
     struct buf text;

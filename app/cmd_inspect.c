@@ -36,8 +36,7 @@ static void show_facts(const struct frontend *front, const struct checkpoint *c)
     end_table(front);
 }
 
-/* --- tensors -----------------------------------------------------------------------------------
- */
+/* --- tensors ---------------------------------------------------------------------------------- */
 
 /* Tensors of one kind: the same name but for the layer's number, the same shape and format. */
 struct group {
@@ -116,8 +115,7 @@ static int show_tensors(const struct frontend *front, const struct checkpoint *c
     return result;
 }
 
-/* --- memory ------------------------------------------------------------------------------------
- */
+/* --- memory ----------------------------------------------------------------------------------- */
 
 static void show_bytes(const struct frontend *front, const char *name, uint64_t bytes) {
     char text[24];

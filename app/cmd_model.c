@@ -28,8 +28,7 @@ static double mib(uint64_t bytes) {
     return (double)bytes / (1024.0 * 1024.0);
 }
 
-/* --- /model ------------------------------------------------------------------------------------
- */
+/* --- /model ----------------------------------------------------------------------------------- */
 
 static enum chat_result show_model(struct chat *chat, struct err *err) {
     const struct model_info *info = worker_info(chat->worker);
@@ -66,8 +65,7 @@ enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err 
     return result == 0 ? CHAT_DONE : CHAT_FAILED;
 }
 
-/* --- /stats ------------------------------------------------------------------------------------
- */
+/* --- /stats ----------------------------------------------------------------------------------- */
 
 /* Memory of this process as the kernel counts it; 0 where it does not say. */
 static uint64_t resident_bytes(void) {

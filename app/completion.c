@@ -55,8 +55,7 @@ static void offer_choices(struct finder *f, const char *choices) {
     }
 }
 
-/* --- the kinds ---------------------------------------------------------------------------------
- */
+/* --- the kinds -------------------------------------------------------------------------------- */
 
 static void find_commands(struct finder *f, const char *before) {
     (void)before;
@@ -149,8 +148,7 @@ static const struct {
     {"file", find_files, true},        {"system", find_system_file, true},
 };
 
-/* --- the line ----------------------------------------------------------------------------------
- */
+/* --- the line --------------------------------------------------------------------------------- */
 
 /* The k-th of words that blanks separate; NULL: there is none. */
 static const char *nth_word(const char *words, size_t k) {

@@ -105,8 +105,7 @@ int config_read_flags(struct config *c, int argc, char **argv, struct err *err) 
     return take_detached_id(c, err);
 }
 
-/* --- --help -------------------------------------------------------------------------------------
- */
+/* --- the text of --help ----------------------------------------------------------------------- */
 
 enum { HELP_COLUMN = 30, HELP_WIDTH = 100 };
 

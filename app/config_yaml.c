@@ -40,8 +40,7 @@ static int refuse_syntax(const struct reader *r, const yaml_parser_t *parser, co
     return refuse(r, at, parser->problem ? parser->problem : "cannot be read");
 }
 
-/* --- first pass: what is refused whatever it says ----------------------------------------------
- */
+/* --- first pass: what is refused whatever it says --------------------------------------------- */
 
 static const char *objection(const yaml_event_t *event, int *depth, int *n_documents) {
     const char *anchor = "anchors and aliases are not used here";
@@ -96,8 +95,7 @@ static int check_events(const struct reader *r, const char *text, size_t n) {
     return result;
 }
 
-/* --- second pass: scopes, keys, values ---------------------------------------------------------
- */
+/* --- second pass: scopes, keys, values -------------------------------------------------------- */
 
 static const yaml_node_t *node_at(const struct reader *r, int index) {
     return yaml_document_get_node(r->document, index);
@@ -271,8 +269,7 @@ int config_read_yaml(struct config *c, const char *text, size_t n, const char *f
     return result;
 }
 
-/* --- the shipped file ---------------------------------------------------------------------------
- */
+/* --- the shipped file ------------------------------------------------------------------------- */
 
 enum { COMMENT_COLUMNS = 96 };
 

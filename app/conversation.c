@@ -24,8 +24,7 @@
 enum { TITLE_CHARACTERS = 60 };
 static const char ending[] = ".jsonl";
 
-/* --- turns -------------------------------------------------------------------------------------
- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
 void turn_release(struct turn *turn) {
     mem_free(turn->content);
@@ -117,8 +116,7 @@ static int64_t now_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* --- the file ----------------------------------------------------------------------------------
- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static void print_path(const struct conversation *c, const char *id, struct buf *out) {
     buf_printf(out, "%s/%s%s", c->folder, id, ending);
@@ -182,8 +180,7 @@ static void go_on_in_copy(struct conversation *c, const char *why) {
     journal_print_all(c, &c->unsaved);
 }
 
-/* --- opening and closing -----------------------------------------------------------------------
- */
+/* --- opening and closing ---------------------------------------------------------------------- */
 
 int conversation_new(struct conversation *c, const char *folder, struct err *err) {
     *c = (struct conversation){.fd = -1};
@@ -296,8 +293,7 @@ int conversation_open(struct conversation *c, const char *folder, const char *id
     return result;
 }
 
-/* --- changes -----------------------------------------------------------------------------------
- */
+/* --- changes ---------------------------------------------------------------------------------- */
 
 /* The beginning of the first message, on one line. */
 static int title_from(struct conversation *c, const char *text, struct err *err) {
@@ -359,8 +355,7 @@ int conversation_set_title(struct conversation *c, const char *title, struct err
     return set_text(c, &c->title, "title", title, err);
 }
 
-/* --- lists -------------------------------------------------------------------------------------
- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 static int compare_entries(const void *a, const void *b) {
     const struct conversation_entry *x = a, *y = b;

@@ -11,8 +11,7 @@
 /* ,"sum":"0123456789abcdef"} */
 enum { SUM_BYTES = 8 + 16 + 2 };
 
-/* --- printing ----------------------------------------------------------------------------------
- */
+/* --- printing --------------------------------------------------------------------------------- */
 
 void journal_print_sum(size_t begin, struct buf *out) {
     if (out->failed) return;
@@ -73,8 +72,7 @@ void journal_print_all(const struct conversation *c, struct buf *out) {
     if (c->n_turns && c->turns[c->n_turns - 1].id != c->leaf) journal_print_leaf(c->leaf, out);
 }
 
-/* --- reading -----------------------------------------------------------------------------------
- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static bool has_good_sum(const char *line, size_t n) {
     char sum[SUM_BYTES + 1];
@@ -222,8 +220,7 @@ int journal_read(struct conversation *c, const char *text, size_t n, struct jour
     return 0;
 }
 
-/* --- lists -------------------------------------------------------------------------------------
- */
+/* --- lists ------------------------------------------------------------------------------------ */
 
 static bool begins_with(const char *line, size_t n, const char *head) {
     size_t length = strlen(head);

@@ -14,8 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* --- the front end of subcommands: tables and sentences, nothing to answer ----------------------
- */
+/* --- the front end of subcommands: tables and sentences, nothing to answer -------------------- */
 
 static void print_line(void *ud, const char *text) {
     (void)ud;
@@ -50,8 +49,7 @@ static int run_subcommand(const struct config *config, struct err *err) {
                    name);
 }
 
-/* --- the process -------------------------------------------------------------------------------
- */
+/* --- the process ------------------------------------------------------------------------------ */
 
 /* Files opened later must not become a standard stream. */
 static void open_standard_streams(void) {

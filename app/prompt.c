@@ -18,8 +18,7 @@ struct builder {
     size_t n_messages;
 };
 
-/* --- one list of messages to ids ---------------------------------------------------------------
- */
+/* --- one list of messages to ids -------------------------------------------------------------- */
 
 /* The ids of bytes [begin, end) of a render. */
 static int encode_range(const struct builder *b, const struct chat_render *render, size_t begin,
@@ -120,8 +119,7 @@ static int encode_from(struct builder *b, size_t first, struct tokens *out, stru
     return result;
 }
 
-/* --- what is left out --------------------------------------------------------------------------
- */
+/* --- what is left out ------------------------------------------------------------------------- */
 
 /* The j-th user message behind the head, or n_messages. */
 static size_t exchange_begin(const struct builder *b, size_t j) {
@@ -176,8 +174,7 @@ static int fit(struct builder *b, size_t context, struct prompt *out, struct err
                          "; -c makes it longer, where the model allows", err);
 }
 
-/* --- the request -------------------------------------------------------------------------------
- */
+/* --- the request ------------------------------------------------------------------------------ */
 
 static int build_raw(const struct worker_request *r, const struct tokenizer *t, int context,
                      struct prompt *out, struct err *err) {

@@ -64,8 +64,7 @@ struct worker {
     struct engine_load load;
 };
 
-/* --- events ------------------------------------------------------------------------------------
- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 void worker_event_release(struct worker_event *event) {
     mem_free(event->what);
@@ -131,8 +130,7 @@ bool worker_take(struct worker *w, struct worker_event *event) {
     return true;
 }
 
-/* --- jobs --------------------------------------------------------------------------------------
- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 static void request_release(struct worker_request *r) {
     struct message *messages = (struct message *)(uintptr_t)r->messages;
@@ -239,8 +237,7 @@ void worker_cancel(struct worker *w, uint64_t request) {
     pthread_mutex_unlock(&w->lock);
 }
 
-/* --- the thread: one request -------------------------------------------------------------------
- */
+/* --- the thread: one request ------------------------------------------------------------------ */
 
 /* Sends the job's last event and frees it. */
 static void finish(struct worker *w, struct job *job, enum engine_stop stop,
@@ -363,8 +360,7 @@ static void handle(struct worker *w, const struct engine_event *event) {
     }
 }
 
-/* --- the thread: its life ----------------------------------------------------------------------
- */
+/* --- the thread: its life --------------------------------------------------------------------- */
 
 /* Waits for something to do and takes the inbox over; false: the worker is to stop. */
 static bool wait_for_work(struct worker *w) {
@@ -489,8 +485,7 @@ static void *thread_main(void *ud) {
     return NULL;
 }
 
-/* --- starting and stopping ---------------------------------------------------------------------
- */
+/* --- starting and stopping -------------------------------------------------------------------- */
 
 static void free_jobs(struct job *job) {
     while (job) {
@@ -566,8 +561,7 @@ void worker_stop(struct worker *w) {
     worker_free(w);
 }
 
-/* --- facts -------------------------------------------------------------------------------------
- */
+/* --- facts ------------------------------------------------------------------------------------ */
 
 int worker_fd(const struct worker *w) {
     return w->fd;

@@ -34,8 +34,7 @@ static void need(const char *page, const char *name, const char *text) {
     if (!strstr(page, text)) fail_msg("%s lacks \"%s\"", name, text);
 }
 
-/* --- config.yaml -------------------------------------------------------------------------------
- */
+/* --- config.yaml ------------------------------------------------------------------------------ */
 
 static void test_config_yaml(void **state) {
     (void)state;
@@ -74,8 +73,7 @@ static void test_config_yaml_is_the_default(void **state) {
     buf_release(&b);
 }
 
-/* --- qwen-chat(1) ------------------------------------------------------------------------------
- */
+/* --- qwen-chat(1) ----------------------------------------------------------------------------- */
 
 /* "m , Fl -model Ar PATH" or "-raw , Fl -no-raw": each flag of the line must be one of the table.
  */
@@ -176,8 +174,7 @@ static void test_exit_codes(void **state) {
     buf_release(&page);
 }
 
-/* --- qwen-chat.yaml(5) -------------------------------------------------------------------------
- */
+/* --- qwen-chat.yaml(5) ------------------------------------------------------------------------ */
 
 static void take_option(const char *rest) {
     char name[64];

@@ -85,8 +85,7 @@ void worker_event_release(struct worker_event *event) {
     *event = (struct worker_event){0};
 }
 
-/* --- events ------------------------------------------------------------------------------------
- */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static bool take_loading(struct worker *w, struct worker_event *event) {
     double left = w->begin + fake_worker.loading_ms / 1000.0 - now();
@@ -183,8 +182,7 @@ bool worker_take(struct worker *w, struct worker_event *event) {
     return w->is_ready ? take_answer(w, event) : take_loading(w, event);
 }
 
-/* --- requests ----------------------------------------------------------------------------------
- */
+/* --- requests --------------------------------------------------------------------------------- */
 
 static void keep_request(const struct worker_request *r) {
     struct buf text = {0};
@@ -227,8 +225,7 @@ void worker_cancel(struct worker *w, uint64_t request) {
     arm(w, 0);
 }
 
-/* --- facts -------------------------------------------------------------------------------------
- */
+/* --- facts ------------------------------------------------------------------------------------ */
 
 const struct model_info *worker_info(const struct worker *w) {
     return w->is_ready ? &w->info : NULL;

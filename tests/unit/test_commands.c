@@ -19,8 +19,7 @@
 
 #include <cmocka.h>
 
-/* --- a front end that writes down --------------------------------------------------------------
- */
+/* --- a front end that writes down ------------------------------------------------------------- */
 
 /* One line per call: "out …", "note …", "error …", "row a|b", "think …", "text …", "end …". */
 static struct buf said;
@@ -90,8 +89,7 @@ static struct frontend front = {.is_terminal = true,
                                 .edit = on_edit,
                                 .clear = on_clear};
 
-/* --- a chat ------------------------------------------------------------------------------------
- */
+/* --- a chat ----------------------------------------------------------------------------------- */
 
 static char root[256];
 static struct config config;
@@ -168,8 +166,7 @@ static void assert_says(const char *line, const char *expected) {
 #define FLAGS(...)   ((const char *const[]){__VA_ARGS__, NULL})
 #define ANSWERS(...) ((const char *const[]){__VA_ARGS__, NULL})
 
-/* --- talking -----------------------------------------------------------------------------------
- */
+/* --- talking ---------------------------------------------------------------------------------- */
 
 static void test_answer(void **state) {
     (void)state;
@@ -304,8 +301,7 @@ static void test_sanitized(void **state) {
     assert_non_null(strstr(enter("x"), "[a\x1b[2Jb]"));
 }
 
-/* --- what a line is ----------------------------------------------------------------------------
- */
+/* --- what a line is --------------------------------------------------------------------------- */
 
 static void test_lines(void **state) {
     (void)state;
@@ -364,8 +360,7 @@ static void test_table(void **state) {
     assert_null(command_nearest("xylophone"));
 }
 
-/* --- commands ----------------------------------------------------------------------------------
- */
+/* --- commands --------------------------------------------------------------------------------- */
 
 static void test_unknown(void **state) {
     (void)state;
@@ -650,8 +645,7 @@ static void test_other_model(void **state) {
     assert_says("/model", "tiny.gguf");
 }
 
-/* --- completion --------------------------------------------------------------------------------
- */
+/* --- completion ------------------------------------------------------------------------------- */
 
 static void assert_completes(const char *line, size_t begin, const char *expected) {
     struct chat_completion completion;

@@ -113,8 +113,7 @@ static void test_prefix(void **state) {
     prompt_release(&second);
 }
 
-/* --- context -----------------------------------------------------------------------------------
- */
+/* --- context ---------------------------------------------------------------------------------- */
 
 enum { EXCHANGES = 40 };
 static struct message many[1 + 2 * EXCHANGES];
