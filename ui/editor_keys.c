@@ -2,7 +2,7 @@
  * Two tables and the reader of editrc. The reader runs `bind` lines alone: the other commands of an
  * editrc change a terminal or a history that the editor has not got.
  */
-#include "ui/editor_keys.h"
+#include "ui/editor_internal.h"
 
 #include "engine/base/io.h"
 

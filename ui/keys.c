@@ -104,8 +104,11 @@ static struct take take_csi(struct keys *k, const char *text, size_t n, struct k
         return (struct take){.bytes = at};   /* broken off by something else */
     size_t behind = 0;                       /* bytes that follow the final one */
     if (at == 2 && final == '[') behind = 1; /* Linux console: ESC [ [ A is F1 */
-    if (at == 2 && final == 'M') behind = 3; /* the oldest mouse report */
-    if (at + 1 + behind > n) return (struct take){0};
+    if (at == 2 && final == 'M') behind = 3; /* the oldest mouse report: never control characters */
+    for (size_t i = 0; i < behind; i++) {
+        if (at + 1 + i == n) return (struct take){0};
+        if ((unsigned char)text[at + 1 + i] < 0x20) return (struct take){.bytes = at + 1 + i};
+    }
     struct take take = {.bytes = at + 1 + behind};
     if (at == 5 && final == '~' && memcmp(text + 2, "200", 3) == 0) {
         k->is_pasting = true;

@@ -17,7 +17,7 @@ enum { TYPED_AHEAD_BYTES = 1 << 20, SHOWN_CHOICES = 200 };
 
 static const int watched[] = {SIGINT, SIGTERM, SIGHUP, SIGWINCH, SIGTSTP, SIGCONT};
 
-/* --- showing --------------------------------------------------------------------------------- */
+/* --- showing ---------------------------------------------------------------------------------- */
 
 static void show_search(struct line_input *i, const struct search *search) {
     struct buf label = {0};
@@ -113,7 +113,7 @@ static void show_choices(struct line_input *i) {
     buf_release(&out);
 }
 
-/* --- signals --------------------------------------------------------------------------------- */
+/* --- signals ---------------------------------------------------------------------------------- */
 
 static void stop(struct line_input *i) {
     if (i->editor && i->is_prompting && !i->is_hidden) line_view_finish(&i->view);
@@ -184,7 +184,7 @@ static bool take_signals(struct line_input *i, enum input_event *event) {
     return false;
 }
 
-/* --- keys ------------------------------------------------------------------------------------ */
+/* --- keys ------------------------------------------------------------------------------------- */
 
 static bool keep_entry(struct line_input *i, const char *text, enum input_event *event) {
     buf_clear(&i->entry);
@@ -315,7 +315,7 @@ enum input_event line_input_wait(struct line_input *i, int other) {
     }
 }
 
-/* --- opening --------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 int line_input_open(struct line_input *i, const struct line_input_options *options,
                     struct err *notice, struct err *err) {

@@ -13,7 +13,7 @@
 
 enum { TAB_COLUMNS = 8 };
 
-/* --- layout ---------------------------------------------------------------------------------- */
+/* --- layout ----------------------------------------------------------------------------------- */
 
 struct layout {
     struct line_view_frame *frame;
@@ -154,7 +154,7 @@ static void frame_release(struct line_view_frame *frame) {
     *frame = (struct line_view_frame){0};
 }
 
-/* --- writing --------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 struct pen {
     struct buf out;
@@ -223,7 +223,7 @@ static void write_row(struct pen *p, const struct line_view_frame *old,
     if (same < n_old && b.width < p->columns) buf_puts(&p->out, "\033[K");
 }
 
-/* --- public ---------------------------------------------------------------------------------- */
+/* --- public ----------------------------------------------------------------------------------- */
 
 void line_view_release(struct line_view *v) {
     frame_release(&v->shown);

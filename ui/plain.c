@@ -52,7 +52,7 @@ static int64_t now_ms(void) {
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-/* --- printing -------------------------------------------------------------------------------- */
+/* --- printing --------------------------------------------------------------------------------- */
 
 static void print(struct plain *p, const char *text) {
     terminal_puts(&p->input.terminal, text);
@@ -205,7 +205,7 @@ static void answer_end(void *ui, const struct answer *answer) {
     }
 }
 
-/* --- asking ---------------------------------------------------------------------------------- */
+/* --- asking ----------------------------------------------------------------------------------- */
 
 /* A prompt of its own, inside a command. false: given up. */
 static bool ask(struct plain *p, const char *prompt, const char *text) {
@@ -258,7 +258,7 @@ static void complete(void *ud, const char *text, size_t cursor, struct editor_wo
     *out = (struct editor_words){.begin = found.begin, .words = found.words, .n = found.n_words};
 }
 
-/* --- the conversation ------------------------------------------------------------------------ */
+/* --- the conversation ------------------------------------------------------------------------- */
 
 /* Until the answer has ended; false: the chat is broken or the program must end. */
 static bool wait_for_answer(struct plain *p, struct err *err) {
@@ -367,7 +367,7 @@ static void say_how_to_resume(struct plain *p) {
     say(p, TONE_NOTICE, text);
 }
 
-/* --- beginning and end ----------------------------------------------------------------------- */
+/* --- beginning and end ------------------------------------------------------------------------ */
 
 static void set_up(struct plain *p) {
     const struct config *c = p->config;

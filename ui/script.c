@@ -35,7 +35,7 @@ struct script {
     int signal;         /* that ends the program, or 0 */
 };
 
-/* --- output ---------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 static void print_error(struct script *s, const struct err *err) {
     if (s->failure.kind != ERR_NONE) return; /* one sentence says why it ended */
@@ -155,7 +155,7 @@ static void clear(void *ui) {
     (void)ui;
 }
 
-/* --- waiting --------------------------------------------------------------------------------- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 /* Until `fd` or the chat has something, which is worked off; false: the program is to end. */
 static bool wait_for(struct script *s, int fd, bool *is_readable) {
@@ -195,7 +195,7 @@ static bool wait_for_answer(struct script *s) {
     return !s->signal && s->write_error == 0 && s->failure.kind == ERR_NONE;
 }
 
-/* --- the messages ---------------------------------------------------------------------------- */
+/* --- the messages ----------------------------------------------------------------------------- */
 
 /* A pipe, a file or a socket; /dev/null and the like have nothing to add to a -p. */
 static bool has_piped_input(void) {

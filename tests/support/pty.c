@@ -165,6 +165,13 @@ void pty_update(struct pty *p) {
     }
 }
 
+void pty_settle(struct pty *p) {
+    enum { QUIET_MS = 400 };
+    int64_t end = now_ms() + PTY_DEADLINE_MS;
+    while (now_ms() < end && poll(&(struct pollfd){.fd = p->fd, .events = POLLIN}, 1, QUIET_MS) > 0)
+        pty_update(p);
+}
+
 void pty_type(struct pty *p, const char *bytes) {
     size_t n = strlen(bytes);
     int64_t end = now_ms() + PTY_DEADLINE_MS;

@@ -40,6 +40,8 @@ void pty_resize(struct pty *p, int rows, int columns);
 
 /* Works off what the child has written, without waiting. */
 void pty_update(struct pty *p);
+/* Until the program has written nothing for a while: it has worked off what was typed. */
+void pty_settle(struct pty *p);
 
 /* The screen's text: rows with their trailing blanks cut, each with a newline; empty rows at the
  * end left out. With `history` also what has scrolled off. */
