@@ -19,7 +19,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { STACK_BYTES = 1 << 20, GUARD_BYTES = 1 << 16, MAX_ENTRY_BYTES = 4 << 20 };
+enum { STACK_BYTES = 1 << 20, GUARD_BYTES = 1 << 16 };
 
 struct editor *editor_of(EditLine *el) {
     void *data = NULL;
@@ -151,7 +151,7 @@ static bool search_key(struct editor *e, const struct key *key) {
 /* --- public ----------------------------------------------------------------------------------- */
 
 static int open_terminal(struct editor *e, struct err *err) {
-    struct winsize size = {.ws_row = 24, .ws_col = 80};
+    struct winsize size = {.ws_row = EDITOR_SCREEN_ROWS, .ws_col = EDITOR_SCREEN_COLUMNS};
     if (openpty(&e->master, &e->slave, NULL, NULL, &size) != 0) {
         e->master = e->slave = -1;
         return err_set(err, ERR_IO, "cannot open a pseudo-terminal for the line editor: %s",
@@ -280,7 +280,7 @@ static void begin_typing(struct editor *e) {
 /* Text beyond the limit is refused, so that no key takes long. */
 static bool is_too_long(const struct editor *e, const struct key *key) {
     size_t n = key->name == K_PASTE ? key->n_text : key->name == K_CHAR && key->c >= ' ' ? 4 : 0;
-    return n > 0 && e->text.n + n > MAX_ENTRY_BYTES;
+    return n > 0 && e->text.n + n > EDITOR_ENTRY_BYTES;
 }
 
 enum editor_event editor_key(struct editor *e, const struct key *key) {
@@ -291,6 +291,11 @@ enum editor_event editor_key(struct editor *e, const struct key *key) {
     if (e->event == EDITOR_ENTERED) editor_drop_drafts(e);
     if (e->event == EDITOR_ENTERED || e->is_rewritten) begin_typing(e);
     editor_look(e);
+    if (e->text.n > EDITOR_ENTRY_BYTES) { /* a count, a yank */
+        size_t n = EDITOR_ENTRY_BYTES - utf8_incomplete_tail(e->text.data, EDITOR_ENTRY_BYTES);
+        put(e, e->text.data, n, e->cursor < n ? e->cursor : n);
+        editor_look(e);
+    }
     return e->event;
 }
 
@@ -310,8 +315,11 @@ const struct editor_words *editor_choices(const struct editor *e) {
 void editor_set(struct editor *e, const char *text) {
     e->is_searching = false;
     editor_drop_drafts(e);
+    struct buf clean = {0};
+    sanitize_text(text, strlen(text), &clean);
     ask(e, CODE_RESTART);
-    put(e, text, strlen(text), strlen(text));
+    put(e, clean.data, clean.n, clean.n);
+    buf_release(&clean);
     begin_typing(e);
     editor_look(e);
 }

@@ -153,7 +153,7 @@ static unsigned char qc_delete_or_end(EditLine *el, wint_t c) {
 
 static unsigned char qc_newline(EditLine *el, wint_t c) {
     (void)c;
-    el_winsertstr(el, L"\n");
+    editor_insert(editor_of(el), "\n", 1);
     return CC_REFRESH;
 }
 

@@ -11,6 +11,17 @@
 #include <stdio.h>
 #include <ucontext.h>
 
+/*
+ * An entry's limit, and a screen that holds any: no character takes more than 10 columns (a
+ * noncharacter is 7 for 1 byte of newline), and one key at most doubles the entry or, with a count,
+ * adds a million characters.
+ */
+enum {
+    EDITOR_ENTRY_BYTES = KEYS_PASTE_BYTES + (1 << 16),
+    EDITOR_SCREEN_COLUMNS = 60000,
+    EDITOR_SCREEN_ROWS = 400,
+};
+
 struct editor {
     EditLine *el;
     FILE *nowhere;

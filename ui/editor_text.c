@@ -7,6 +7,25 @@
 #include "engine/base/mem.h"
 #include "engine/base/utf8.h"
 
+/*
+ * libedit paints onto a screen that nobody sees, and its painting writes out of bounds when a text
+ * goes past the last row. So the screen has room for every entry, and newlines and tabs, which take
+ * more room than others, are kept in libedit as noncharacters, which no sanitized text has.
+ */
+enum { LINE_BREAK = 0xFDD0, TABULATOR = 0xFDD1, REPLACEMENT = 0xFFFD };
+
+static wchar_t to_libedit(uint32_t c) {
+    if (c == '\n') return LINE_BREAK;
+    if (c == '\t') return TABULATOR;
+    return c == 0 || c == UTF8_BAD || c == LINE_BREAK || c == TABULATOR ? REPLACEMENT : (wchar_t)c;
+}
+
+static uint32_t from_libedit(wchar_t c) {
+    if (c == LINE_BREAK) return '\n';
+    if (c == TABULATOR) return '\t';
+    return c == 0 ? REPLACEMENT : (uint32_t)c; /* vi's P may leave a NUL */
+}
+
 /* Copies libedit's line to e->text. Some vi commands leave the cursor outside of the line ($ on an
  * empty one), and the next command would then write there: it is put back first. */
 void editor_look(struct editor *e) {
@@ -17,7 +36,7 @@ void editor_look(struct editor *e) {
     e->cursor = 0;
     for (const wchar_t *c = line->buffer; c < line->lastchar; c++) {
         if (c == line->cursor) e->cursor = e->text.n;
-        buf_put_utf8(&e->text, *c ? (uint32_t)*c : 0xFFFD); /* vi's P may leave a NUL */
+        buf_put_utf8(&e->text, from_libedit(*c));
     }
     if (line->cursor >= line->lastchar) e->cursor = e->text.n;
     if (!e->text.data) buf_puts(&e->text, "");
@@ -37,13 +56,14 @@ void editor_move_to(struct editor *e, size_t to) {
 }
 
 void editor_insert(struct editor *e, const char *text, size_t n) {
+    if (n > EDITOR_ENTRY_BYTES) n = EDITOR_ENTRY_BYTES;
     wchar_t *wide = mem_alloc((n + 1) * sizeof *wide);
     size_t n_wide = 0;
     if (!wide) return;
     for (size_t at = 0; at < n;) {
         uint32_t c;
         at += utf8_decode(text + at, n - at, &c);
-        if (c != 0 && c != UTF8_BAD) wide[n_wide++] = (wchar_t)c;
+        wide[n_wide++] = to_libedit(c);
     }
     wide[n_wide] = L'\0';
     if (n_wide > 0) el_winsertstr(e->el, wide);

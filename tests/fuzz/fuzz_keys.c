@@ -22,17 +22,20 @@ static void complete(void *ud, const char *text, size_t cursor, struct editor_wo
     *out = (struct editor_words){0};
 }
 
+static void open_editor(int is_vi) {
+    struct editor_options options = {
+        .is_vi = is_vi, .term = "xterm", .history = &history, .complete = complete};
+    editor_close(editors[is_vi]);
+    if (editor_open(&editors[is_vi], &options, NULL) != 0) abort();
+}
+
 static void open_once(void) {
     static const char *const entries[] = {"one", "two 的\nlines", "a (regular* expression["};
     if (editors[0]) return;
     setlocale(LC_CTYPE, "C.UTF-8");
     input_history_open(&history, NULL, 10, NULL);
     for (int i = 0; i < 3; i++) input_history_add(&history, entries[i], NULL);
-    for (int i = 0; i < 2; i++) {
-        struct editor_options options = {
-            .is_vi = i, .term = "xterm", .history = &history, .complete = complete};
-        if (editor_open(&editors[i], &options, NULL) != 0) abort();
-    }
+    for (int i = 0; i < 2; i++) open_editor(i);
     terminal = (struct terminal){.out = open("/dev/null", O_WRONLY), .rows = 5};
 }
 
@@ -53,7 +56,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
     struct key key;
     open_once();
     if (n == 0 || n > 4096) return 0;
-    struct editor *e = editors[data[0] & 1];
+    int is_vi = data[0] & 1;
+    struct editor *e = editors[is_vi];
     struct line_view view = {.terminal = &terminal};
     terminal.columns = 1 + (data[0] >> 1) % 40;
     editor_set(e, "");
@@ -65,7 +69,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         while (keys_next(&keys, &key)) {
             editor_key(e, &key);
             check(e);
-            if (strlen(editor_text(e, NULL)) > 10000) editor_set(e, ""); /* counts: 9999x */
+            if (strlen(editor_text(e, NULL)) > 10000) { /* a count; its kill buffer goes too */
+                open_editor(is_vi);
+                e = editors[is_vi];
+            }
         }
         if (i % 8 == 0) show(&view, e);
     }
