@@ -18,7 +18,7 @@ struct part {
     const struct cpu_variant *variant;
     struct team *team;
     void *scratch; /* this thread's, CPU_SCRATCH_BYTES */
-    void *shared;  /* all threads', as large as the op asked for: cpu_attention_shared_bytes() */
+    void *shared;  /* all threads', as large as the op asked for: cpu_*_shared_bytes() */
 };
 
 enum { CPU_SCRATCH_BYTES = 512 << 10 };
@@ -59,5 +59,6 @@ static inline int larger(int a, int b) {
 #undef PLAIN
 #undef FUSED
 
-/* Bytes of part.shared that this attention needs with so many threads. */
+/* Bytes of part.shared that the op needs with so many threads. */
 size_t cpu_attention_shared_bytes(const struct op_attention *op, int n_threads);
+size_t cpu_sample_shared_bytes(const struct op_sample *op, int n_threads);

@@ -9,6 +9,11 @@
 
 enum { ALIGNMENT = 64, MAX_THREADS = 1024 };
 
+struct box {
+    void *data;
+    size_t capacity;
+};
+
 struct cpu_device {
     struct device base; /* first: device.h hands this out */
     const struct cpu_variant *variant;
@@ -16,6 +21,7 @@ struct cpu_device {
     char *scratch; /* CPU_SCRATCH_BYTES for each thread */
     void *shared;  /* of all threads; grows as ops ask for it */
     size_t shared_bytes;
+    struct box boxes[2];         /* post() to collect() */
     struct recording *recording; /* being made, or NULL */
     enum op_status recording_status;
 };
@@ -45,6 +51,22 @@ static enum op_status cpu_copy(struct device *device, void *to, const void *from
 
 static enum op_status cpu_sync(struct device *device) {
     (void)device;
+    return OP_OK;
+}
+
+static enum op_status cpu_post(struct device *device, int box, const void *from, size_t bytes) {
+    struct box *to = &cpu_of(device)->boxes[box];
+    if (bytes > to->capacity) {
+        void *data = realloc(to->data, bytes);
+        if (!data) return OP_NO_MEMORY;
+        *to = (struct box){data, bytes};
+    }
+    memcpy(to->data, from, bytes);
+    return OP_OK;
+}
+
+static enum op_status cpu_collect(struct device *device, int box, const void **out) {
+    *out = cpu_of(device)->boxes[box].data;
     return OP_OK;
 }
 
@@ -83,13 +105,19 @@ static enum op_status reserve_shared(struct cpu_device *cpu, size_t bytes) {
     return OP_OK;
 }
 
+/* Bytes of part.shared that an op asks for. */
+static size_t shared_bytes(const struct step *step, int n_threads) {
+    if (step->kind == STEP_attention)
+        return cpu_attention_shared_bytes(&step->args.attention, n_threads);
+    if (step->kind == STEP_sample) return cpu_sample_shared_bytes(&step->args.sample, n_threads);
+    return 0;
+}
+
 /* Runs an op, whose check gave `status`, now or keeps it. */
 static enum op_status submit(struct device *device, const struct step *step,
                              enum op_status status) {
     struct cpu_device *cpu = cpu_of(device);
-    if (status == OP_OK && step->kind == STEP_attention)
-        status = reserve_shared(
-            cpu, cpu_attention_shared_bytes(&step->args.attention, team_size(cpu->team)));
+    if (status == OP_OK) status = reserve_shared(cpu, shared_bytes(step, team_size(cpu->team)));
     if (status == OP_OK && cpu->recording)
         status = recording_add(cpu->recording, step);
     else if (status == OP_OK)
@@ -160,6 +188,8 @@ static void cpu_close(struct device *device) {
     team_free(cpu->team);
     free(cpu->scratch);
     free(cpu->shared);
+    free(cpu->boxes[0].data);
+    free(cpu->boxes[1].data);
     free(cpu);
 }
 
@@ -187,6 +217,8 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
         .upload = cpu_copy,
         .download = cpu_copy,
         .sync = cpu_sync,
+        .post = cpu_post,
+        .collect = cpu_collect,
         .record_begin = cpu_record_begin,
         .record_end = cpu_record_end,
         .replay = cpu_replay,
