@@ -328,6 +328,15 @@ struct engine_load engine_load(const struct engine *e) {
     };
 }
 
+uint64_t engine_memory_bytes(const struct engine *e) {
+    (void)e;
+    return plan_resident_bytes();
+}
+
+double engine_read_speed(struct engine *e) {
+    return e->device->read_speed ? e->device->read_speed(e->device) : 0;
+}
+
 /* ---- opening ---- */
 
 static void add_notice(struct engine *e, const char *text) {
@@ -369,13 +378,13 @@ static int open_device(struct engine *e, const struct engine_options *o, struct 
 }
 
 /* The row of the embedding for each id that is a token; at least one must be. */
-static int find_tokens(struct engine *e, struct err *err) {
+static int find_tokens(struct engine *e, bool ids_only, struct err *err) {
     int vocab = e->info.config->vocab, n_tokens = 0;
     e->is_token = mem_zalloc((size_t)vocab, sizeof *e->is_token);
     if (!e->is_token) return err_memory(err, (size_t)vocab, "the list of tokens");
     for (int32_t id = 0; id < vocab; id++) {
         size_t n;
-        e->is_token[id] = tokenizer_bytes(e->tokenizer, id, &n) != NULL;
+        e->is_token[id] = ids_only || tokenizer_bytes(e->tokenizer, id, &n) != NULL;
         n_tokens += e->is_token[id];
     }
     if (n_tokens > 0) return 0;
@@ -385,8 +394,9 @@ static int find_tokens(struct engine *e, struct err *err) {
 
 static int open_text(struct engine *e, const struct engine_options *o, struct err *err) {
     const struct generation_defaults *g = e->info.generation;
+    if (o->ids_only) return find_tokens(e, true, err);
     if (checkpoint_open_tokenizer(e->checkpoint, o->tokenizer, &e->tokenizer, err) != 0) return -1;
-    if (find_tokens(e, err) != 0) return -1;
+    if (find_tokens(e, false, err) != 0) return -1;
     if (o->template_name) {
         e->chat = chat_template_by_name(o->template_name);
         if (e->chat) return 0;
@@ -412,6 +422,8 @@ static void describe_weights(struct engine *e) {
         if (bytes[f] > bytes[most]) most = f;
     snprintf(e->info.format, sizeof e->info.format, "%s", format_table[most].name);
     const struct matrix *embed = &e->weights.embed;
+    e->info.stored_bytes = checkpoint_bytes(e->checkpoint);
+    e->info.parameters = weights_parameters(e->info.config);
     e->info.weight_bytes = e->weights.matrix_bytes;
     if (e->weights.head.data != embed->data)
         e->info.weight_bytes -=
@@ -451,18 +463,23 @@ static int report(const struct engine_options *o, const char *what, float share,
 static int open_all(struct engine *e, const struct engine_options *o, struct err *err) {
     struct plan plan;
     struct model_info *info = &e->info;
-    if (report(o, "checkpoint", 0, err) != 0 ||
-        checkpoint_open(&e->checkpoint, o->model, err) != 0 || open_device(e, o, err) != 0)
+    if (report(o, "checkpoint", 0, err) != 0 || plan_open_checkpoint(&e->checkpoint, o, err) != 0 ||
+        open_device(e, o, err) != 0)
         return -1;
     info->config = checkpoint_config(e->checkpoint);
     info->generation = checkpoint_generation(e->checkpoint);
     info->path = checkpoint_path(e->checkpoint);
     info->device = e->device->name;
+    info->backend = e->device->backend;
+    info->threads = e->device->threads;
+    device_cpu_name(info->processor, sizeof info->processor);
     if (plan_make(&plan, o, e->checkpoint, e->device, err) != 0 ||
         plan_check(&plan, info->config, err) != 0)
         return -1;
     info->plan = plan.memory;
     info->context_tokens = plan.memory.context_tokens;
+    info->max_sequences = plan.max_sequences;
+    info->pass_rows = plan.max_rows;
     if (report(o, "tokenizer", 0.2f, err) != 0 || open_text(e, o, err) != 0 ||
         report(o, "weights", 0.6f, err) != 0 ||
         weights_bind(&e->weights, e->checkpoint, e->device, err) != 0)
