@@ -2,6 +2,7 @@
  * in a recording. */
 #include "kernels/cpu/machine.h"
 #include "kernels/cpu/record.h"
+#include "kernels/cpu/roof.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,6 +74,10 @@ static enum op_status cpu_collect(struct device *device, int box, const void **o
 static void cpu_memory(struct device *device, struct device_memory *out) {
     (void)device;
     *out = machine_memory();
+}
+
+static double cpu_read_speed(struct device *device) {
+    return roof_read_speed(cpu_of(device)->team);
 }
 
 /* ---- running ---- */
@@ -193,6 +198,10 @@ static void cpu_close(struct device *device) {
     free(cpu);
 }
 
+void device_cpu_name(char *out, size_t n) {
+    machine_cpu_name(out, n);
+}
+
 static void write_name(struct cpu_device *cpu) {
     char processor[64];
     machine_cpu_name(processor, sizeof processor);
@@ -211,6 +220,8 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
         .ops = &cpu_ops,
         .activation = FORMAT_F32,
         .reads_host_memory = true,
+        .backend = "CPU",
+        .threads = n_threads,
         .close = cpu_close,
         .alloc = cpu_alloc,
         .release = cpu_release,
@@ -224,6 +235,7 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
         .replay = cpu_replay,
         .recording_free = cpu_recording_free,
         .memory = cpu_memory,
+        .read_speed = cpu_read_speed,
     };
     cpu->variant = cpu_variant_pick(options->baseline ? 0 : cpu_features());
     cpu->scratch = calloc((size_t)n_threads, CPU_SCRATCH_BYTES);
