@@ -40,6 +40,7 @@ struct engine_options {
     int prefill_tokens;        /* rows of a pass at most; 0: 512, fewer where a step would last
                                   longer than 250 ms */
     enum format kv_format;     /* FORMAT_F16 unless a test wants FORMAT_F32 */
+    bool is_exact;             /* weights as stored, activations float: the reference */
     bool is_baseline;          /* kernels of every x86-64 only (tests) */
     uint64_t memory_bytes;     /* budget for everything; 0: what is free now */
     /* Called while opening: what is being done and how far it is, 0 to 1; false cancels. */

@@ -14,7 +14,14 @@ void cpu_embed(const struct op_embed *op, struct part part) {
             continue;
         }
         size_t token = (size_t)op->batch->tokens[t];
-        part.variant->decode[table->format]((const char *)table->data + token * row_bytes, y, n);
+        const char *row = (const char *)table->data + token * row_bytes;
+        if (table->layout == LAYOUT_STRIPS16) {
+            size_t in_strip = token % STRIP_ROWS;
+            strip_unpack_row(table->format, row - in_strip * row_bytes, (int)in_strip, n,
+                             part.scratch);
+            row = part.scratch;
+        }
+        part.variant->decode[table->format](row, y, n);
     }
 }
 

@@ -98,8 +98,8 @@ static void test_device_facts(void **state) {
     assert_in_range(machine_threads(), 1, machine_processors());
     if (cpu_features() == (CPU_AVX2 | CPU_FMA | CPU_F16C))
         assert_string_equal(device_cpu_features(), "AVX2 FMA F16C");
-    assert_ptr_equal(cpu_variant_pick(0), &variant_baseline);
-    assert_ptr_equal(cpu_variant_pick(CPU_AVX2 | CPU_FMA), &variant_baseline);
+    assert_ptr_equal(cpu_variant_pick(0, NULL), &variant_baseline);
+    assert_ptr_equal(cpu_variant_pick(CPU_AVX2 | CPU_FMA, NULL), &variant_baseline);
 }
 
 static void test_device_memory(void **state) {

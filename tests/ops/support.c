@@ -149,7 +149,7 @@ struct test_matrix test_random_matrix(enum format format, int rows, int cols) {
         for (int k = 0; k < info->block_values; k++)
             values[i * (size_t)info->block_values + (size_t)k] = (double)aligned[k];
     }
-    return (struct test_matrix){{data, format, rows, cols}, values};
+    return (struct test_matrix){{data, format, rows, cols, LAYOUT_STORED}, values};
 }
 
 /* ---- batches ---- */
