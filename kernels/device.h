@@ -7,6 +7,10 @@
  * argument structs are copied when recorded; what they point to must stay (the op_batch and matrix
  * structs included). On the CPU replay() is one parallel region of the thread team; on CUDA a
  * graph.
+ *
+ * Where `is_async` is set, upload(), ops, replay() and post() return before they are done, in the
+ * order of calls; the host's memory that upload() was given may be changed at once. Elsewhere all
+ * is done when a call returns.
  */
 #pragma once
 
@@ -28,6 +32,7 @@ struct device {
     const struct ops *ops;
     enum format activation; /* of "act" arrays */
     bool reads_host_memory; /* weights may stay where they are mapped */
+    bool is_async;
     struct communicator *communicator;
     char name[96]; /* "AMD EPYC 7763, 2 threads, AVX2" */
 
@@ -43,6 +48,10 @@ struct device {
     enum matrix_layout (*layout)(const struct device *, enum format);
     enum op_status (*pack)(struct device *, void *to, const struct matrix *from);
 
+    /* A small result on its way to the host: post() copies it into one of two boxes, 0 or 1;
+     * collect() waits for that copy alone and gives it, valid until the next post() to the box. */
+    enum op_status (*post)(struct device *, int box, const void *from, size_t bytes);
+    enum op_status (*collect)(struct device *, int box, const void **out);
     enum op_status (*record_begin)(struct device *);
     enum op_status (*record_end)(struct device *, struct recording **out);
     enum op_status (*replay)(struct device *, struct recording *);

@@ -125,6 +125,15 @@ enum op_status op_check_gather(const struct op_gather *op) {
     return OP_OK;
 }
 
+enum op_status op_check_sample(const struct op_sample *op) {
+    const struct op_batch *batch = op->batch;
+    REQUIRE(op->drawn && op->logits && op->seen && op->vocab > 0, OP_BAD_SHAPE);
+    REQUIRE(op->block_tokens > 0 && batch && batch->n_outputs > 0, OP_BAD_SHAPE);
+    REQUIRE(batch->outputs && batch->draws && batch->seq_of && batch->positions, OP_BAD_SHAPE);
+    REQUIRE(batch->block_table && batch->max_blocks > 0, OP_BAD_SHAPE);
+    return OP_OK;
+}
+
 /* ---- fused ops ---- */
 
 enum op_status op_check_qkv(const struct op_qkv *op) {

@@ -18,7 +18,7 @@ struct part {
     const struct cpu_variant *variant;
     struct team *team;
     void *scratch; /* this thread's, CPU_SCRATCH_BYTES */
-    void *shared;  /* all threads', as large as the op asked for: cpu_attention_shared_bytes() */
+    void *shared;  /* all threads', as large as the op asked for: cpu_*_shared_bytes() */
 };
 
 enum { CPU_SCRATCH_BYTES = 512 << 10 };
@@ -70,6 +70,7 @@ static inline int larger(int a, int b) {
 
 /* Bytes of part.shared that these need with so many threads. */
 size_t cpu_attention_shared_bytes(const struct op_attention *op, int n_threads);
+size_t cpu_sample_shared_bytes(const struct op_sample *op, int n_threads);
 size_t cpu_linear_shared_bytes(const struct op_linear *op);
 size_t cpu_qkv_shared_bytes(const struct op_qkv *op);
 size_t cpu_gate_up_shared_bytes(const struct op_gate_up *op);

@@ -10,6 +10,11 @@
 
 enum { ALIGNMENT = 64, MAX_THREADS = 1024 };
 
+struct box {
+    void *data;
+    size_t capacity;
+};
+
 struct cpu_device {
     struct device base; /* first: device.h hands this out */
     const struct cpu_variant *variant;
@@ -18,6 +23,7 @@ struct cpu_device {
     char *scratch; /* CPU_SCRATCH_BYTES for each thread */
     void *shared;  /* of all threads; grows as ops ask for it */
     size_t shared_bytes;
+    struct box boxes[2];         /* post() to collect() */
     struct recording *recording; /* being made, or NULL */
     enum op_status recording_status;
 };
@@ -47,6 +53,22 @@ static enum op_status cpu_copy(struct device *device, void *to, const void *from
 
 static enum op_status cpu_sync(struct device *device) {
     (void)device;
+    return OP_OK;
+}
+
+static enum op_status cpu_post(struct device *device, int box, const void *from, size_t bytes) {
+    struct box *to = &cpu_of(device)->boxes[box];
+    if (bytes > to->capacity) {
+        void *data = realloc(to->data, bytes);
+        if (!data) return OP_NO_MEMORY;
+        *to = (struct box){data, bytes};
+    }
+    memcpy(to->data, from, bytes);
+    return OP_OK;
+}
+
+static enum op_status cpu_collect(struct device *device, int box, const void **out) {
+    *out = cpu_of(device)->boxes[box].data;
     return OP_OK;
 }
 
@@ -211,6 +233,8 @@ static void cpu_close(struct device *device) {
     team_free(cpu->team);
     free(cpu->scratch);
     free(cpu->shared);
+    free(cpu->boxes[0].data);
+    free(cpu->boxes[1].data);
     free(cpu);
 }
 
@@ -240,6 +264,8 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
         .sync = cpu_sync,
         .layout = cpu_layout,
         .pack = cpu_pack,
+        .post = cpu_post,
+        .collect = cpu_collect,
         .record_begin = cpu_record_begin,
         .record_end = cpu_record_end,
         .replay = cpu_replay,

@@ -37,6 +37,8 @@ size_t step_shared_bytes(const struct step *step, int n_threads) {
     switch (step->kind) {
     case STEP_attention:
         return cpu_attention_shared_bytes(&step->args.attention, n_threads);
+    case STEP_sample:
+        return cpu_sample_shared_bytes(&step->args.sample, n_threads);
     case STEP_linear:
         return cpu_linear_shared_bytes(&step->args.linear);
     case STEP_qkv:

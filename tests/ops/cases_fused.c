@@ -101,7 +101,8 @@ static void run_plain_attention(struct device *d, const struct layer *m, const s
 
 static void run_fused(struct device *d, const struct layer *m, const struct pass *p) {
     const struct op_batch *batch = &p->b.batch;
-    CHECK_OK(d->ops->embed(d, &(struct op_embed){p->x, &m->table.matrix, batch}));
+    CHECK_OK(
+        d->ops->embed(d, &(struct op_embed){.y = p->x, .table = &m->table.matrix, .batch = batch}));
     CHECK_OK(d->ops->qkv(d, &(struct op_qkv){.q = p->q,
                                              .x = p->x,
                                              .norm = m->norms[0],
@@ -150,7 +151,8 @@ static void run_plain(struct device *d, const struct layer *m, const struct pass
     float *h = test_floats((size_t)(rows * m->hidden)), *up = test_floats((size_t)(rows * 512));
     float *k = test_floats((size_t)(rows * n_kv)), *v = test_floats((size_t)(rows * n_kv));
     float *last = test_floats((size_t)(n_out * m->hidden));
-    CHECK_OK(d->ops->embed(d, &(struct op_embed){p->x, &m->table.matrix, batch}));
+    CHECK_OK(
+        d->ops->embed(d, &(struct op_embed){.y = p->x, .table = &m->table.matrix, .batch = batch}));
     norm(d, h, p->x, m->norms[0], rows, m->hidden);
     linear(d, p->q, h, &m->wq, m->bq, rows);
     linear(d, k, h, &m->wk, m->bk, rows);

@@ -90,6 +90,7 @@ void add_linear_cases(void);
 void add_row_cases(void);
 void add_attention_cases(void);
 void add_fused_cases(void);
+void add_sample_cases(void);
 void add_device_cases(void);
 
 int run_perf(int n_threads); /* prints a table; the exit status */

@@ -161,7 +161,7 @@ static struct matrix pass_matrix(enum format format, int rows, int cols) {
 static void pass_ops(struct model *m) {
     struct device *d = m->device;
     const struct op_batch *batch = &m->b.batch;
-    d->ops->embed(d, &(struct op_embed){m->x, &m->head, batch});
+    d->ops->embed(d, &(struct op_embed){.y = m->x, .table = &m->head, .batch = batch});
     for (int i = 0; i < LAYERS; i++) {
         const struct matrix *w = m->layers[i];
         struct kv_view kv = m->kv;

@@ -173,9 +173,19 @@ struct test_batch test_batch_new(int n_rows, int n_seqs, int n_outputs, int max_
         .inv_freq = test_floats((size_t)(n_seqs * (head_size / 2))),
         .rope_scale = test_floats((size_t)n_seqs),
     };
-    b.batch = (struct op_batch){n_rows,      n_seqs,       n_outputs, max_blocks, b.tokens,
-                                b.positions, b.seq_of,     b.slots,   b.starts,   b.block_table,
-                                b.inv_freq,  b.rope_scale, b.outputs};
+    b.batch = (struct op_batch){.n_rows = n_rows,
+                                .n_seqs = n_seqs,
+                                .n_outputs = n_outputs,
+                                .max_blocks = max_blocks,
+                                .tokens = b.tokens,
+                                .positions = b.positions,
+                                .seq_of = b.seq_of,
+                                .slots = b.slots,
+                                .starts = b.starts,
+                                .block_table = b.block_table,
+                                .inv_freq = b.inv_freq,
+                                .rope_scale = b.rope_scale,
+                                .outputs = b.outputs};
     for (int s = 0; s < n_seqs; s++) {
         b.rope_scale[s] = 1;
         for (int i = 0; i < head_size / 2; i++)

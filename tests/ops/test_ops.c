@@ -77,6 +77,7 @@ int main(int argc, char **argv) {
     add_row_cases();
     add_attention_cases();
     add_fused_cases();
+    add_sample_cases();
     add_device_cases();
     int status = 0;
     if (strcmp(mode, "list") == 0) {
