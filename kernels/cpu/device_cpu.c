@@ -107,10 +107,19 @@ static enum op_status reserve_shared(struct cpu_device *cpu, size_t bytes) {
     return OP_OK;
 }
 
+/* Packed weights need loops for them; a fused op without is run as plain ones, of which one
+ * refuses. */
+static enum op_status check_layout(const struct cpu_device *cpu, const struct step *step) {
+    const struct matrix *w = step->kind == STEP_linear ? step->args.linear.w : NULL;
+    bool is_packed = w && w->layout == LAYOUT_STRIPS16;
+    return is_packed && !cpu->variant->multiply[w->format] ? OP_BAD_FORMAT : OP_OK;
+}
+
 /* Runs an op, whose check gave `status`, now or keeps it. */
 static enum op_status submit(struct device *device, const struct step *step,
                              enum op_status status) {
     struct cpu_device *cpu = cpu_of(device);
+    if (status == OP_OK) status = check_layout(cpu, step);
     if (status == OP_OK)
         status = reserve_shared(cpu, step_shared_bytes(step, team_size(cpu->team)));
     if (status == OP_OK && cpu->recording)
