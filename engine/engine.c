@@ -437,7 +437,8 @@ static void notice_long_context(struct engine *e) {
 }
 
 static int open_device(struct engine *e, const struct engine_options *o, struct err *err) {
-    const struct device_cpu_options options = {.threads = o->threads, .baseline = o->is_baseline};
+    const struct device_cpu_options options = {
+        .threads = o->threads, .baseline = o->is_baseline, .is_exact = o->is_exact};
     enum op_status status = device_cpu_open(&e->device, &options);
     if (status == OP_OK) return 0;
     return err_set(err, ERR_MEMORY, "the CPU cannot be used: %s", op_status_text(status));

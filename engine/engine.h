@@ -45,6 +45,7 @@ struct engine_options {
     const char *random_weights; /* not NULL: only config.json is read, weights are random in this
                                    format or mix; "": in the one that it names (bench) */
     bool ids_only;    /* no tokenizer is opened: requests are ids, events have no text (bench) */
+    bool is_exact;    /* weights as stored, activations float: the reference */
     bool is_baseline; /* kernels of every x86-64 only (tests) */
     bool defers;      /* as on a GPU: a step returns what the pass before it drew (tests) */
     uint64_t memory_bytes; /* budget for everything; 0: what is free now */

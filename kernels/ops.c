@@ -35,6 +35,7 @@ static enum op_status check_format(enum format format, unsigned use) {
 static enum op_status check_matrix(const struct matrix *m) {
     REQUIRE(m && m->data, OP_BAD_SHAPE);
     TRY(check_format(m->format, USE_WEIGHT));
+    REQUIRE((unsigned)m->layout < N_LAYOUTS && layout_has(m->layout, m->format), OP_BAD_FORMAT);
     REQUIRE(m->rows > 0 && m->cols > 0, OP_BAD_SHAPE);
     REQUIRE(m->cols % format_table[m->format].block_values == 0, OP_BAD_SHAPE);
     return OP_OK;

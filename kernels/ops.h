@@ -21,7 +21,7 @@
  */
 #pragma once
 
-#include "kernels/format.h"
+#include "kernels/layout.h"
 #include "kernels/sampling.h"
 
 #ifdef __cplusplus
@@ -40,11 +40,13 @@ const char *op_status_text(enum op_status status); /* "out of memory" */
 
 enum { MAX_HEAD_SIZE = 256 }; /* K of attention and rope; backends size their scratch by it */
 
-/* A weight as stored: [rows, cols], each row format_row_bytes(format, cols) long, rows adjacent. */
+/* A weight, [rows, cols]. STORED: each row format_row_bytes(format, cols) long, rows adjacent; else
+ * as the device packed it (device.h). */
 struct matrix {
     const void *data;
     enum format format;
     int rows, cols;
+    enum matrix_layout layout; /* LAYOUT_STORED is 0 */
 };
 
 /*

@@ -22,8 +22,14 @@ void cpu_embed(const struct op_embed *op, struct part part) {
         }
         int32_t token = token_of(op, t);
         if (op->seen) op->seen[op->batch->slots[t]] = token;
-        part.variant->decode[table->format]((const char *)table->data + (size_t)token * row_bytes,
-                                            y, n);
+        const char *row = (const char *)table->data + (size_t)token * row_bytes;
+        if (table->layout == LAYOUT_STRIPS16) {
+            size_t in_strip = (size_t)token % STRIP_ROWS;
+            strip_unpack_row(table->format, row - in_strip * row_bytes, (int)in_strip, n,
+                             part.scratch);
+            row = part.scratch;
+        }
+        part.variant->decode[table->format](row, y, n);
     }
 }
 
