@@ -120,31 +120,34 @@ static void test_rows(void **state) {
     engine_close(e);
 }
 
-/* Random weights in every family and in block formats: what a pass gives is finite, or a test ends.
- */
+/* Random weights in every family, plain and in blocks, v1's fused q, k and v in both. */
 static void test_random_weights(void **state) {
-    static const struct bench_test tests[] = {{24, 0, 0, 1}, {0, 8, 0, 2}};
-    static const enum tiny_family families[] = {TINY_QWEN2, TINY_QWEN3, TINY_QWEN};
-    static const char *const mixes[] = {"", "f16", "q8_0", "q4_k_m", "q6_k"};
+    static const struct bench_test test = {0, 8, 20, 2};
+    static const struct {
+        enum tiny_family family;
+        const char *mix;
+    } cases[] = {{TINY_QWEN2, ""},     {TINY_QWEN2, "q8_0"}, {TINY_QWEN3, "f16"},
+                 {TINY_QWEN3, "q6_k"}, {TINY_QWEN, ""},      {TINY_QWEN, "q4_k_m"}};
     (void)state;
     struct err err = {0};
     char folder[340], config[360], weights[360];
-    for (size_t f = 0; f < sizeof families / sizeof *families; f++) {
-        const struct tiny_spec spec = {
-            .family = families[f], .hidden = 256, .ffn = 512, .context = 256, .is_tied = f == 1};
-        snprintf(folder, sizeof folder, "%s/family%zu", root, f);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const struct tiny_spec spec = {.family = cases[i].family,
+                                       .hidden = 256,
+                                       .ffn = 512,
+                                       .context = 256,
+                                       .is_tied = cases[i].family == TINY_QWEN3};
+        snprintf(folder, sizeof folder, "%s/random%zu", root, i);
         assert_int_equal(make_tiny_folder(folder, &spec), 0);
         snprintf(weights, sizeof weights, "%s/model.safetensors", folder);
         assert_int_equal(remove(weights), 0);
         snprintf(config, sizeof config, "%s/config.json", folder);
-        for (size_t m = 0; m < sizeof mixes / sizeof *mixes; m++) {
-            struct engine *e = open_engine(m % 2 ? config : folder, mixes[m],
-                                           bench_context(tests, 2), bench_sequences(tests, 2));
-            if (run(e, tests, 2, 1, &err) != 0) fail_msg("%s %s: %s", config, mixes[m], err.text);
-            assert_int_equal(n_rows, 2);
-            check_row(&rows[1], 1, true);
-            engine_close(e);
-        }
+        struct engine *e = open_engine(i % 2 ? config : folder, cases[i].mix,
+                                       bench_context(&test, 1), bench_sequences(&test, 1));
+        if (run(e, &test, 1, 1, &err) != 0) fail_msg("%s %s: %s", config, cases[i].mix, err.text);
+        assert_int_equal(n_rows, 1);
+        check_row(&rows[0], 1, true);
+        engine_close(e);
     }
 }
 
@@ -173,7 +176,7 @@ static void test_stop(void **state) {
     assert_int_equal(run(e, tests, 2, 1, &err), 0);
     int all = n_progress;
     assert_true(all > 10);
-    for (stop_at = 1; stop_at <= all; stop_at += 5) {
+    for (stop_at = 1; stop_at <= all; stop_at += 7) {
         assert_int_equal(run(e, tests, 2, 1, &err), 1);
         assert_int_equal(n_progress, stop_at);
         assert_false(engine_is_busy(e));

@@ -187,6 +187,7 @@ static struct model_info info = {.config = &config,
                                  .backend = "CPU",
                                  .processor = "A \"CPU\"",
                                  .threads = 2,
+                                 .kv_format = FORMAT_F16,
                                  .pass_rows = 32,
                                  .plan = {.kv_bytes_per_token = 400}};
 
