@@ -200,7 +200,7 @@ static int check_model(const struct config *config, const struct frontend *front
 /* -----------------------------------------------------------------------------------------------
  */
 
-int cmd_doctor(const struct config *config, const struct frontend *front, struct err *err) {
+int subcommand_doctor(const struct config *config, const struct frontend *front, struct err *err) {
     struct err worst = {0};
     if (config->arguments.n > 1)
         return err_set(err, ERR_USAGE, "doctor takes no operands, found \"%s\"",
