@@ -31,7 +31,7 @@ struct engine {
     struct device *device;
     struct weights weights;
     struct model_info info;
-    uint8_t *is_token; /* device [V] 0: a padding row of the embedding */
+    uint8_t *is_token; /* device [V] 0: a padding row of the embedding; NULL: there are none */
     bool defers;       /* a step returns the tokens of the pass before its own */
 
     /* a pass */
@@ -394,6 +394,15 @@ struct engine_load engine_load(const struct engine *e) {
     };
 }
 
+uint64_t engine_memory_bytes(const struct engine *e) {
+    (void)e;
+    return plan_resident_bytes();
+}
+
+double engine_read_speed(struct engine *e) {
+    return e->device->read_speed ? e->device->read_speed(e->device) : 0;
+}
+
 /* ---- opening ---- */
 
 static void add_notice(struct engine *e, const char *text) {
@@ -460,6 +469,7 @@ static int find_tokens(struct engine *e, struct err *err) {
 
 static int open_text(struct engine *e, const struct engine_options *o, struct err *err) {
     const struct generation_defaults *g = e->info.generation;
+    if (o->ids_only) return 0; /* all ids are tokens */
     if (checkpoint_open_tokenizer(e->checkpoint, o->tokenizer, &e->tokenizer, err) != 0) return -1;
     if (find_tokens(e, err) != 0) return -1;
     if (o->template_name) {
@@ -487,6 +497,8 @@ static void describe_weights(struct engine *e) {
         if (bytes[f] > bytes[most]) most = f;
     snprintf(e->info.format, sizeof e->info.format, "%s", format_table[most].name);
     const struct matrix *embed = &e->weights.embed;
+    e->info.stored_bytes = checkpoint_bytes(e->checkpoint);
+    e->info.parameters = weights_parameters(e->info.config);
     e->info.weight_bytes = e->weights.matrix_bytes;
     if (e->weights.head.data != embed->data)
         e->info.weight_bytes -=
@@ -532,19 +544,24 @@ static int report(const struct engine_options *o, const char *what, float share,
 static int open_all(struct engine *e, const struct engine_options *o, struct err *err) {
     struct plan plan;
     struct model_info *info = &e->info;
-    if (report(o, "checkpoint", 0, err) != 0 ||
-        checkpoint_open(&e->checkpoint, o->model, err) != 0 || open_device(e, o, err) != 0)
+    if (report(o, "checkpoint", 0, err) != 0 || plan_open_checkpoint(&e->checkpoint, o, err) != 0 ||
+        open_device(e, o, err) != 0)
         return -1;
     info->config = checkpoint_config(e->checkpoint);
     info->generation = checkpoint_generation(e->checkpoint);
     info->path = checkpoint_path(e->checkpoint);
     info->device = e->device->name;
     e->defers = o->defers || e->device->is_async;
+    info->backend = e->device->backend;
+    info->threads = e->device->threads;
+    device_cpu_name(info->processor, sizeof info->processor);
     if (plan_make(&plan, o, e->checkpoint, e->device, err) != 0 ||
         plan_check(&plan, info->config, err) != 0)
         return -1;
     info->plan = plan.memory;
     info->context_tokens = plan.memory.context_tokens;
+    info->max_sequences = plan.max_sequences;
+    info->pass_rows = plan.max_rows;
     if (report(o, "tokenizer", 0.2f, err) != 0 || open_text(e, o, err) != 0 ||
         report(o, "weights", 0.6f, err) != 0 ||
         weights_bind(&e->weights, e->checkpoint, e->device, err) != 0)

@@ -34,7 +34,9 @@ struct device {
     bool reads_host_memory; /* weights may stay where they are mapped */
     bool is_async;
     struct communicator *communicator;
-    char name[96]; /* "AMD EPYC 7763, 2 threads, AVX2" */
+    const char *backend; /* "CPU", "CUDA" */
+    int threads;         /* of the CPU that compute; 0: none do */
+    char name[96];       /* "AMD EPYC 7763, 2 threads, AVX2" */
 
     void (*close)(struct device *);
     void *(*alloc)(struct device *, size_t bytes); /* 64-byte aligned, not cleared; NULL: none */
@@ -57,6 +59,10 @@ struct device {
     enum op_status (*replay)(struct device *, struct recording *);
     void (*recording_free)(struct device *, struct recording *);
     void (*memory)(struct device *, struct device_memory *);
+    /* The roof of decoding: bytes per second of one pass that reads, with the device's own loads
+     * and all its threads, memory far larger than the caches, which it takes and gives back. The
+     * best of several passes; 0: it cannot be measured (no memory). */
+    double (*read_speed)(struct device *);
 };
 
 struct device_cpu_options {
@@ -71,6 +77,9 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
 
 /* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C". */
 const char *device_cpu_features(void);
+
+/* "AMD EPYC 7763". */
+void device_cpu_name(char *out, size_t n);
 
 #ifdef __cplusplus
 }

@@ -121,14 +121,25 @@ static void set_name(struct checkpoint *c, const char *folder) {
                  (int)(name - org - 2 < 60 ? name - org - 2 : 60), org + 2, name + 2);
 }
 
-static int read_configs(struct checkpoint *c, const char *folder, struct err *err) {
-    cJSON *json = read_json(folder, "config.json", MAX_CONFIG_BYTES, MAX_CONFIG_NODES, err);
+/* Named dtype by newer versions of transformers. What else may stand there is nobody's trouble. */
+static void keep_dtype(struct checkpoint *c, const cJSON *json) {
+    const cJSON *dtype = json_get(json, "torch_dtype");
+    if (!dtype) dtype = json_get(json, "dtype");
+    if (cJSON_IsString(dtype)) snprintf(c->dtype, sizeof c->dtype, "%s", dtype->valuestring);
+}
+
+int checkpoint_read_config(struct checkpoint *c, const char *folder, const char *name,
+                           struct err *err) {
+    c->path = mem_strdup(folder);
+    if (!c->path) return err_memory(err, strlen(folder), "a path");
+    cJSON *json = read_json(folder, name, MAX_CONFIG_BYTES, MAX_CONFIG_NODES, err);
     if (!json) return -1;
     int result = model_config_from_json(&c->config, json, err);
     if (result != 0)
-        err_within(err, "config.json");
+        err_within(err, "%.80s", name);
     else
         result = read_generation(c, folder, json, err);
+    keep_dtype(c, json);
     cJSON_Delete(json);
     set_name(c, folder);
     return result;
@@ -332,9 +343,9 @@ static int read_listed(struct checkpoint *c, const char *folder, const char *onl
         return err_set(err, ERR_MODEL, "%.160s: has no config.json, which %.60s needs beside it",
                        folder, only);
     if (!has_file(folder, "config.json")) return read_without_config(c, folder, l, err);
-    c->path = mem_strdup(folder);
-    if (!c->path) return err_memory(err, strlen(folder), "a path");
-    if (read_configs(c, folder, err) != 0 || read_template(c, folder, err) != 0) return -1;
+    if (checkpoint_read_config(c, folder, "config.json", err) != 0 ||
+        read_template(c, folder, err) != 0)
+        return -1;
     bool has_usual = only || has_file(folder, "model.safetensors") ||
                      has_file(folder, "model.safetensors.index.json");
     return has_usual ? read_weights(c, folder, only, err) : read_other_weights(c, folder, l, err);

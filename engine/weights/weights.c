@@ -310,9 +310,10 @@ static int bind_matrix(struct binding *b, const struct place *p, const unsigned 
     enum matrix_layout layout = layout_of(w->device, checkpoint_config(b->checkpoint), p, format);
     *m = (struct matrix){data, format, p->rows, p->cols, LAYOUT_STORED};
     w->matrix_bytes += bytes;
+    bool is_random = checkpoint_is_random(b->checkpoint);
     if (layout != LAYOUT_STORED) return pack_matrix(b, p, m, layout, err);
-    if (w->device->reads_host_memory && is_aligned(m)) return 0;
-    if (check_matrix_finite(p->name, m, err) != 0) return -1;
+    if (w->device->reads_host_memory && is_aligned(m) && !is_random) return 0;
+    if (!is_random && check_matrix_finite(p->name, m, err) != 0) return -1;
     void *copy = take(w, bytes, p->name, err);
     if (!copy) return -1;
     m->data = copy;
@@ -380,6 +381,7 @@ static int bind_all(struct binding *b, const struct model_config *config, struct
     if (config->has_tied_head) w->head = w->embed;
     if (upload(w, b->device, b->host, bytes, "norms and biases", err) != 0) return -1;
     enum op_status status = w->device->sync(w->device);
+    checkpoint_drop_pages(b->checkpoint);
     if (status == OP_OK) return checkpoint_is_lost(b->checkpoint, err) ? -1 : 0;
     return err_set(err, ERR_MEMORY, "the device failed while it took the weights: %s",
                    op_status_text(status));

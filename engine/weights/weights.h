@@ -4,7 +4,8 @@
  * misshaped or of a format that cannot be used is refused by name.
  *
  * Matrices are packed as the device wants them; where it takes them as they are stored they stay
- * mapped if it reads host memory, else they are uploaded. Norms and biases are always converted to float and checked to be finite.
+ * mapped if it reads host memory, else (and where they are random) they are uploaded. Norms and
+ * biases are always converted to float and checked to be finite.
  */
 #pragma once
 

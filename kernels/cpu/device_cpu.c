@@ -2,6 +2,7 @@
  * in a recording. */
 #include "kernels/cpu/machine.h"
 #include "kernels/cpu/record.h"
+#include "kernels/cpu/roof.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +76,10 @@ static enum op_status cpu_collect(struct device *device, int box, const void **o
 static void cpu_memory(struct device *device, struct device_memory *out) {
     (void)device;
     *out = machine_memory();
+}
+
+static double cpu_read_speed(struct device *device) {
+    return roof_read_speed(cpu_of(device)->team);
 }
 
 /* ---- running ---- */
@@ -247,6 +252,10 @@ static void cpu_close(struct device *device) {
     free(cpu);
 }
 
+void device_cpu_name(char *out, size_t n) {
+    machine_cpu_name(out, n);
+}
+
 static void write_name(struct cpu_device *cpu) {
     char processor[64];
     machine_cpu_name(processor, sizeof processor);
@@ -265,6 +274,8 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
         .ops = &cpu_ops,
         .activation = FORMAT_F32,
         .reads_host_memory = true,
+        .backend = "CPU",
+        .threads = n_threads,
         .close = cpu_close,
         .alloc = cpu_alloc,
         .release = cpu_release,
@@ -280,6 +291,7 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
         .replay = cpu_replay,
         .recording_free = cpu_recording_free,
         .memory = cpu_memory,
+        .read_speed = cpu_read_speed,
     };
     cpu->is_exact = options->is_exact;
     cpu->variant = cpu_variant_pick(options->baseline ? 0 : cpu_features(), options->variant);
