@@ -184,10 +184,13 @@ static void test_first_answer(void **state) {
     (void)state;
     if (!starter || access(starter, R_OK) != 0) skip();
     for (int i = 0; i < 3; i++) {
-        assert_int_equal(RUN("", "-m", starter, "-p", "What is the capital of France?"), 0);
+        assert_int_equal(RUN("", "-m", starter, "-p", "Tell me the capital of France."), 0);
         assert_string_equal(out.data, "The capital of France is Paris.\n");
         assert_int_equal(errors.n, 0);
     }
+    /* here the starter is undecided between two first words, and rounding chooses */
+    assert_int_equal(RUN("", "-m", starter, "--exact", "-p", "What is the capital of France?"), 0);
+    assert_string_equal(out.data, "The capital of France is Paris.\n");
     assert_int_equal(RUN("hi\n", "-m", starter), 0);
     assert_non_null(strstr(out.data, "How can I assist you today?"));
 }
