@@ -289,6 +289,7 @@ void chat_engine_options(const struct chat *chat, const char *path, struct engin
                                    .context_tokens = (int)c->context,
                                    .max_sequences = 1,
                                    .kv_format = FORMAT_F16,
+                                   .is_exact = c->exact,
                                    .memory_bytes = c->memory};
 }
 
