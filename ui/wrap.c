@@ -119,16 +119,16 @@ static void put_row(struct breaker *b, size_t begin, size_t end) {
 
 /* May a row end between the clusters before[0..n) and after[0..m), neither of them a blank? */
 static bool may_break(const char *before, size_t n, int width, const char *after, size_t m,
-                      int width_after) {
+                      int width_after, bool is_within) {
     if (width < 2 && width_after < 2)
-        return (*before == '-' || *before == '/') && (unsigned char)*after >= '0';
+        return is_within && (*before == '-' || *before == '/') && (unsigned char)*after >= '0';
     return !is_among(closing, after, m) && !is_among(opening, before, n);
 }
 
 /* Where a row that begins at `begin` ends, and where the next one begins. */
 static size_t find_end(const struct breaker *b, size_t begin, size_t *next) {
     const char *text = b->text->text.data;
-    size_t best = 0, best_next = 0, bytes, former = begin, n_former = 0;
+    size_t best = 0, best_next = 0, bytes, former = begin, n_former = 0, word = begin;
     int column = 0, former_width = 0;
     for (size_t at = begin; at < b->end; at += bytes) {
         int width = wrap_cluster(text + at, b->end - at, column, &bytes);
@@ -137,7 +137,8 @@ static size_t find_end(const struct breaker *b, size_t begin, size_t *next) {
             if (former_width >= 0 && at > begin) best = at; /* the first blank behind a word */
             best_next = best ? at + bytes : 0;
         } else if (!b->how->is_verbatim && former_width > 0 &&
-                   may_break(text + former, n_former, former_width, text + at, bytes, width)) {
+                   may_break(text + former, n_former, former_width, text + at, bytes, width,
+                             former > word)) {
             best = best_next = at;
         }
         if (column + width > b->room && !is_blank && at > begin) {
@@ -147,6 +148,7 @@ static size_t find_end(const struct breaker *b, size_t begin, size_t *next) {
         former = at;
         n_former = bytes;
         former_width = is_blank ? -1 : width;
+        if (is_blank) word = at + bytes;
         column += width;
     }
     *next = b->end;

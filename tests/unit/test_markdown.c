@@ -219,6 +219,7 @@ static void test_wrap(void **state) {
     expect_wrapped("a abcdefghij", 4, false, "a|abcd|efgh|ij");
     expect_wrapped("well-known thing", 6, false, "well-|known|thing");
     expect_wrapped("a/b/cd/ef", 5, false, "a/b/|cd/ef");
+    expect_wrapped("one /help", 7, false, "one|/help");
     expect_wrapped("one \ntwo", 10, false, "one|two");
     expect_wrapped("\n\nx", 10, false, "||x");
     expect_wrapped("你好世界", 5, false, "你好|世界");
