@@ -48,7 +48,7 @@ static int clamp(int value, int least, int most) {
 }
 
 /* What the process has in memory now: the second number of /proc/self/statm, in pages. */
-static uint64_t resident_bytes(void) {
+uint64_t plan_resident_bytes(void) {
     char text[128];
     unsigned long long total, resident;
     int fd = io_open("/proc/self/statm", O_RDONLY, 0);
@@ -136,6 +136,11 @@ static int fitting_context(struct plan *plan, const struct model_config *c, int 
 
 /* ---- public ---- */
 
+int plan_open_checkpoint(struct checkpoint **out, const struct engine_options *o, struct err *err) {
+    return o->random_weights ? checkpoint_open_random(out, o->model, o->random_weights, err)
+                             : checkpoint_open(out, o->model, err);
+}
+
 int plan_make(struct plan *plan, const struct engine_options *o,
               const struct checkpoint *checkpoint, struct device *device, struct err *err) {
     const struct model_config *c = checkpoint_config(checkpoint);
@@ -145,13 +150,13 @@ int plan_make(struct plan *plan, const struct engine_options *o,
     if (check_options(o, err) != 0) return -1;
     set_batch(plan, o, c);
     device->memory(device, &memory);
-    m->program_bytes = resident_bytes();
+    m->program_bytes = plan_resident_bytes();
     m->available_bytes = o->memory_bytes ? o->memory_bytes
                                          : memory.free_bytes - memory.free_bytes / reserve_divisor +
                                                m->program_bytes;
     m->weights_bytes = checkpoint_bytes(checkpoint) + weights_vector_bytes(c);
     m->kv_bytes_per_token = kv_cache_bytes_per_token(c, o->kv_format);
-    m->tokenizer_bytes = (uint64_t)c->vocab * TOKENIZER_BYTES_PER_TOKEN;
+    m->tokenizer_bytes = o->ids_only ? 0 : (uint64_t)c->vocab * TOKENIZER_BYTES_PER_TOKEN;
     int context = o->context_tokens;
     if (context == 0) context = fitting_context(plan, c, c->max_tokens);
     set_context(plan, c, context);
@@ -180,10 +185,11 @@ int engine_plan(const struct engine_options *options, struct memory_plan *out, s
     struct checkpoint *checkpoint;
     struct device *device;
     struct plan plan;
-    if (checkpoint_open(&checkpoint, options->model, err) != 0) return -1;
+    if (plan_open_checkpoint(&checkpoint, options, err) != 0) return -1;
     enum op_status status =
         device_cpu_open(&device, &(struct device_cpu_options){.threads = options->threads,
-                                                              .baseline = options->is_baseline});
+                                                              .baseline = options->is_baseline,
+                                                              .is_exact = options->is_exact});
     if (status != OP_OK) {
         checkpoint_close(checkpoint);
         return err_set(err, ERR_MEMORY, "the CPU cannot be used: %s", op_status_text(status));
