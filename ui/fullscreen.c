@@ -49,8 +49,13 @@ static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
         if (grid_cell(&f->table, &cell, 0) != 0) styled_release(&cell);
     }
     if (n > 0 || f->table.n_columns == 0) return;
+    const struct item *before =
+        f->transcript.n > 0 ? f->transcript.items[f->transcript.n - 1] : NULL;
+    bool goes_on = before && before->kind == ITEM_TABLE &&
+                   before->grid.n_columns == f->table.n_columns && !f->table.has_head;
     struct item *item = transcript_add(&f->transcript, ITEM_TABLE, "");
     if (item) {
+        item->is_attached = goes_on; /* a table whose rows come one by one */
         item->grid = f->table;
         f->table = (struct grid){0};
     }
@@ -171,6 +176,7 @@ static void turn(struct fullscreen *f, bool with_chat) {
     take_keys(f);
     if (f->screen.terminal.is_gone && !f->quit_signal) f->quit_signal = SIGHUP;
     if (is_decided(f)) return;
+    if (f->is_cancelling && !chat_is_busy(&f->chat)) f->is_cancelling = false;
     if (frame_timeout(f) == 0) fullscreen_paint(f);
     /* between two frames the chat's events gather: the loop wakes for a frame, not for a token */
     with_chat = with_chat && frame_timeout(f) < 0;

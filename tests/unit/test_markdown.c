@@ -199,8 +199,9 @@ static void expect_wrapped(const char *text, int columns, bool is_verbatim, cons
     check_rows(&lines, columns);
     for (size_t i = 0; i < lines.n; i++) {
         if (i > 0) buf_puts(&rows, "|");
-        buf_add(&rows, lines.content.text.data + lines.rows[i].begin,
-                lines.rows[i].end - lines.rows[i].begin);
+        if (lines.rows[i].end > lines.rows[i].begin)
+            buf_add(&rows, lines.content.text.data + lines.rows[i].begin,
+                    lines.rows[i].end - lines.rows[i].begin);
     }
     assert_string_equal(rows.data ? rows.data : "", expected);
     buf_release(&rows);
