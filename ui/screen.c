@@ -10,7 +10,12 @@
 #include <curses.h>
 #include <stdio.h>
 #include <string.h>
+#include <term.h>
+#include <unistd.h>
 #include <wchar.h>
+
+#undef columns /* term.h's names of capabilities */
+#undef lines
 
 /* Wheels that turn into arrow keys on the alternate screen would scroll through the input history:
  * that is off while it is shown (and as it was afterwards). */
@@ -66,9 +71,18 @@ static void make_inks(struct screen *s, enum theme theme) {
     }
 }
 
+/* Asked first: newterm() loses memory where it fails. */
+static bool is_known(const char *term) {
+    int result;
+    if (setupterm(term, STDOUT_FILENO, &result) != OK) return false;
+    del_curterm(cur_term);
+    return true;
+}
+
 static int start_curses(struct screen *s, const struct screen_options *options, struct err *err) {
+    const char *term = is_known(options->term) ? options->term : "xterm-256color";
     use_env(FALSE); /* LINES and COLUMNS may lie: the size is set by screen_resized() */
-    if (!newterm(options->term, stdout, stdin) && !newterm("xterm-256color", stdout, stdin))
+    if (!newterm(term, stdout, stdin))
         return err_set(err, ERR_IO, "the terminal \"%s\" is not known", options->term);
     s->has_colors = options->has_colors && options->theme != THEME_MONO && start_color() == OK &&
                     use_default_colors() == OK && COLORS >= 8;

@@ -110,7 +110,12 @@ void session_expect_last(struct session *s, const char *row) {
 }
 
 void session_expect_exit(struct session *s, int code) {
-    assert_int_equal(pty_wait_exit(&s->pty), code);
+    int is = pty_wait_exit(&s->pty);
+    if (is != code) {
+        struct buf text = {0};
+        pty_text(&s->pty, true, &text);
+        fail_msg("exit code %d, expected %d; the screen is:\n%s", is, code, text.data);
+    }
     assert_true(pty_has_modes_of_before(&s->pty));
     pty_end(&s->pty);
 }
