@@ -123,6 +123,9 @@ enum chat_result cmd_regen(struct chat *chat, const char *arguments, struct err 
     const struct turn *message = chat_last_message(chat);
     (void)arguments;
     if (!message) return refuse(err, "there is no message to answer again");
+    if (!(chat_sampling(chat).temperature > 0))
+        chat_say(chat, TONE_NOTICE,
+                 "at temperature 0 the answer comes out the same; /set temperature 0.7 varies it");
     if (message->id != chat->conversation.leaf)
         chat_check_saved(chat, conversation_move(&chat->conversation, message->id, err), err);
     return chat_ask(chat, err);

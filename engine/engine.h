@@ -11,17 +11,19 @@
  *     whose keys and values it still has and computes only the rest; so edit, regenerate, branch
  *     and resume need nothing else.
  *   - engine_step() runs one pass over the sequences that are ready (a chunk of a prompt, a token
- *     of each answer) and returns what came of it. On the CPU a step lasts at most about 250 ms.
+ *     of each answer) and returns what came of it; where the device computes by itself (a GPU),
+ * what came of the pass before, while it computes this one. On the CPU a step lasts at most about
+ *     250 ms.
  *   - A request's text does not depend on what else runs beside it.
  */
 #pragma once
 
 #include "engine/base/err.h"
-#include "engine/sample/sampler.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 #include "engine/weights/model_config.h"
 #include "kernels/format.h"
+#include "kernels/sampling.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -43,7 +45,9 @@ struct engine_options {
     const char *random_weights; /* not NULL: only config.json is read, weights are random in this
                                    format or mix; "": in the one that it names (bench) */
     bool ids_only;    /* no tokenizer is opened: requests are ids, events have no text (bench) */
+    bool is_exact;    /* weights as stored, activations float: the reference */
     bool is_baseline; /* kernels of every x86-64 only (tests) */
+    bool defers;      /* as on a GPU: a step returns what the pass before it drew (tests) */
     uint64_t memory_bytes; /* budget for everything; 0: what is free now */
     /* Called while opening: what is being done and how far it is, 0 to 1; false cancels. */
     bool (*progress)(void *ud, const char *what, float share);

@@ -188,7 +188,8 @@ int engine_plan(const struct engine_options *options, struct memory_plan *out, s
     if (plan_open_checkpoint(&checkpoint, options, err) != 0) return -1;
     enum op_status status =
         device_cpu_open(&device, &(struct device_cpu_options){.threads = options->threads,
-                                                              .baseline = options->is_baseline});
+                                                              .baseline = options->is_baseline,
+                                                              .is_exact = options->is_exact});
     if (status != OP_OK) {
         checkpoint_close(checkpoint);
         return err_set(err, ERR_MEMORY, "the CPU cannot be used: %s", op_status_text(status));

@@ -7,6 +7,10 @@
  * argument structs are copied when recorded; what they point to must stay (the op_batch and matrix
  * structs included). On the CPU replay() is one parallel region of the thread team; on CUDA a
  * graph.
+ *
+ * Where `is_async` is set, upload(), ops, replay() and post() return before they are done, in the
+ * order of calls; the host's memory that upload() was given may be changed at once. Elsewhere all
+ * is done when a call returns.
  */
 #pragma once
 
@@ -28,6 +32,7 @@ struct device {
     const struct ops *ops;
     enum format activation; /* of "act" arrays */
     bool reads_host_memory; /* weights may stay where they are mapped */
+    bool is_async;
     struct communicator *communicator;
     const char *backend; /* "CPU", "CUDA" */
     int threads;         /* of the CPU that compute; 0: none do */
@@ -39,6 +44,16 @@ struct device {
     enum op_status (*upload)(struct device *, void *to, const void *from_host, size_t bytes);
     enum op_status (*download)(struct device *, void *to_host, const void *from, size_t bytes);
     enum op_status (*sync)(struct device *);
+
+    /* How the device wants a matrix of that format; STORED: as it is. pack() writes the stored
+     * matrix `from`, in host memory, to layout_bytes() of device memory. */
+    enum matrix_layout (*layout)(const struct device *, enum format);
+    enum op_status (*pack)(struct device *, void *to, const struct matrix *from);
+
+    /* A small result on its way to the host: post() copies it into one of two boxes, 0 or 1;
+     * collect() waits for that copy alone and gives it, valid until the next post() to the box. */
+    enum op_status (*post)(struct device *, int box, const void *from, size_t bytes);
+    enum op_status (*collect)(struct device *, int box, const void **out);
     enum op_status (*record_begin)(struct device *);
     enum op_status (*record_end)(struct device *, struct recording **out);
     enum op_status (*replay)(struct device *, struct recording *);
@@ -51,8 +66,10 @@ struct device {
 };
 
 struct device_cpu_options {
-    int threads;   /* 0: as many as affinity, cgroup quota and cores allow */
-    bool baseline; /* only what every x86-64 has: for tests of the variants */
+    int threads;         /* 0: as many as affinity, cgroup quota and cores allow */
+    bool baseline;       /* only what every x86-64 has: for tests of the variants */
+    bool is_exact;       /* weights stay as they are stored, activations float: the reference */
+    const char *variant; /* "AVX2": that one or one that needs less; NULL: the best */
 };
 
 /* The CPU backend: the reference of all others. OP_NO_MEMORY when threads cannot be started. */

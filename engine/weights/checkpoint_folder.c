@@ -69,10 +69,9 @@ static int read_text(const char *folder, const char *name, size_t max_bytes, str
 }
 
 static bool has_file(const char *folder, const char *name) {
-    char *path = checkpoint_join(folder, name);
-    bool is_there = path && io_exists(path);
-    mem_free(path);
-    return is_there;
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return n < (int)sizeof path && io_exists(path);
 }
 
 static cJSON *read_json(const char *folder, const char *name, size_t max_bytes, size_t max_nodes,
@@ -263,14 +262,12 @@ static int read_weights(struct checkpoint *c, const char *folder, const char *on
 /* --- what else may be there ------------------------------------------------------------------ */
 
 struct listing {
-    char *gguf, *weights, *pickle; /* the first by name of each kind, or NULL */
-    int n_gguf, n_weights;         /* models: of a split one only the first part counts */
+    char gguf[NAME_MAX + 1], weights[NAME_MAX + 1], pickle[NAME_MAX + 1]; /* first by name, or "" */
+    int n_gguf, n_weights; /* models: of a split one only the first part counts */
 };
 
-static void keep_first(char **name, const char *found) {
-    if (*name && strcmp(*name, found) <= 0) return;
-    mem_free(*name);
-    *name = mem_strdup(found);
+static void keep_first(char name[NAME_MAX + 1], const char *found) {
+    if (!name[0] || strcmp(name, found) > 0) snprintf(name, NAME_MAX + 1, "%s", found);
 }
 
 static bool ends_with(const char *text, const char *end) {
@@ -287,22 +284,16 @@ static void list_folder(struct listing *l, const char *folder) {
         bool is_later_part = strstr(name, "-of-") && !strstr(name, "-00001-of-");
         if (ends_with(name, ".gguf")) {
             if (is_later_part || strncmp(name, "mmproj", 6) == 0) continue;
-            keep_first(&l->gguf, name);
+            keep_first(l->gguf, name);
             l->n_gguf++;
         } else if (ends_with(name, ".safetensors")) {
-            keep_first(&l->weights, name);
+            keep_first(l->weights, name);
             l->n_weights++;
         } else if (file_name_is_pickle(name)) {
-            keep_first(&l->pickle, name);
+            keep_first(l->pickle, name);
         }
     }
     if (dir) closedir(dir);
-}
-
-static void listing_release(struct listing *l) {
-    mem_free(l->gguf);
-    mem_free(l->weights);
-    mem_free(l->pickle);
 }
 
 /* No config.json: a folder of one GGUF model, or a sentence about what is there. */
@@ -337,7 +328,7 @@ static int read_other_weights(struct checkpoint *c, const char *folder, const st
             "%.160s: holds %d safetensors files, but no model.safetensors.index.json to say "
             "what is in which",
             folder, l->n_weights);
-    if (l->pickle)
+    if (l->pickle[0])
         return err_set(
             err, ERR_MODEL,
             "%.160s: its weights are pickled (%.60s), which could run code and is never read; "
@@ -350,8 +341,7 @@ bool checkpoint_is_config_only(const char *where) {
     struct listing l;
     if (!io_is_folder(where)) return ends_with(where, ".json") && io_exists(where);
     list_folder(&l, where);
-    bool has_weights = l.gguf || l.weights || l.pickle;
-    listing_release(&l);
+    bool has_weights = l.gguf[0] || l.weights[0] || l.pickle[0];
     return !has_weights && has_file(where, "config.json") &&
            !has_file(where, "model.safetensors.index.json");
 }
@@ -374,7 +364,5 @@ int checkpoint_read_folder(struct checkpoint *c, const char *folder, const char 
                            struct err *err) {
     struct listing l;
     list_folder(&l, folder);
-    int result = read_listed(c, folder, only, &l, err);
-    listing_release(&l);
-    return result;
+    return read_listed(c, folder, only, &l, err);
 }

@@ -5,6 +5,7 @@
  */
 #include "engine/weights/weights.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/weights/weight_table.h"
 
@@ -17,6 +18,7 @@ enum {
     MAX_LIST_BYTES = 220,  /* and how long their list may get */
     VECTOR_ALIGNMENT = 16, /* floats: 64 bytes */
     CHUNK_VALUES = 4096,   /* decoded at a time when looking for values that are not finite */
+    PACK_BYTES = 8 << 20,  /* packed at a time; then the file's pages are given back */
 };
 
 /* One row of the table in one layer: the unit that both passes work on. */
@@ -201,6 +203,8 @@ struct binding {
     float *host;   /* all vectors, as they will lie on the device */
     float *device; /* the same places there */
     size_t used;   /* floats given out */
+    char *packed;  /* room for the matrices that the device wants packed; NULL: none */
+    size_t packed_used;
 };
 
 static size_t vector_room(int n) {
@@ -265,14 +269,49 @@ static bool is_aligned(const struct matrix *m) {
     return (uintptr_t)m->data % (m->format == FORMAT_F32 ? 4 : 2) == 0;
 }
 
+/* The layout that the device wants of a matrix. An embedding that is no head is only looked up:
+ * it stays in its file. */
+static enum matrix_layout layout_of(const struct device *device, const struct model_config *c,
+                             const struct place *p, enum format format) {
+    bool is_looked_up = p->row == &weight_table[WEIGHT_embed] && !c->has_tied_head;
+    return is_looked_up ? LAYOUT_STORED : device->layout(device, format);
+}
+
+/* Packs some rows at a time, so that a matrix never lies in memory twice. */
+static int pack_matrix(struct binding *b, const struct place *p, struct matrix *m,
+                       enum matrix_layout layout, struct err *err) {
+    struct device *device = b->weights->device;
+    const size_t row_bytes = format_row_bytes(m->format, (size_t)m->cols);
+    const int together = layout_table[layout].rows;
+    int rows_at_once = (int)(PACK_BYTES / row_bytes) / together * together;
+    if (rows_at_once < together) rows_at_once = together;
+    char *to = b->packed + b->packed_used;
+    for (int row = 0; row < m->rows; row += rows_at_once) {
+        struct matrix some = *m;
+        some.data = (const char *)m->data + (size_t)row * row_bytes;
+        some.rows = m->rows - row < rows_at_once ? m->rows - row : rows_at_once;
+        enum op_status status = device->pack(device, to + (size_t)row * row_bytes, &some);
+        if (status != OP_OK)
+            return err_set(err, ERR_MEMORY, "cannot pack '%.80s': %s", p->name,
+                           op_status_text(status));
+        io_map_drop(some.data, (size_t)some.rows * row_bytes);
+    }
+    m->data = to;
+    m->layout = layout;
+    b->packed_used += layout_bytes(layout, m->format, (size_t)m->rows, (size_t)m->cols);
+    return 0;
+}
+
 static int bind_matrix(struct binding *b, const struct place *p, const unsigned char *data,
                        enum format format, struct err *err) {
     struct weights *w = b->weights;
     struct matrix *m = field_of(b, p);
     size_t bytes = (size_t)p->rows * format_row_bytes(format, (size_t)p->cols);
-    *m = (struct matrix){data, format, p->rows, p->cols};
+    enum matrix_layout layout = layout_of(w->device, checkpoint_config(b->checkpoint), p, format);
+    *m = (struct matrix){data, format, p->rows, p->cols, LAYOUT_STORED};
     w->matrix_bytes += bytes;
     bool is_random = checkpoint_is_random(b->checkpoint);
+    if (layout != LAYOUT_STORED) return pack_matrix(b, p, m, layout, err);
     if (w->device->reads_host_memory && is_aligned(m) && !is_random) return 0;
     if (!is_random && check_matrix_finite(p->name, m, err) != 0) return -1;
     void *copy = take(w, bytes, p->name, err);
@@ -303,30 +342,42 @@ static int bind_place(void *ud, const struct place *p, struct err *err) {
 }
 
 struct room {
-    size_t floats, n_matrices;
+    const struct binding *binding;
+    size_t floats, n_matrices, packed_bytes;
 };
 
 static int add_room(void *ud, const struct place *p, struct err *err) {
     struct room *room = ud;
+    const struct binding *b = room->binding;
     (void)err;
-    if (p->row->kind == KIND_VECTOR)
+    if (p->row->kind == KIND_VECTOR) {
         room->floats += vector_room(p->rows);
-    else
-        room->n_matrices++;
+        return 0;
+    }
+    room->n_matrices++;
+    enum format format = checkpoint_find(b->checkpoint, p->name)->format;
+    enum matrix_layout layout = layout_of(b->weights->device, checkpoint_config(b->checkpoint), p, format);
+    if (layout != LAYOUT_STORED)
+        room->packed_bytes += layout_bytes(layout, format, (size_t)p->rows, (size_t)p->cols);
     return 0;
 }
 
 static int bind_all(struct binding *b, const struct model_config *config, struct err *err) {
     struct weights *w = b->weights;
-    struct room room = {0, 0};
+    struct room room = {.binding = b};
     visit(config, b->naming, add_room, &room, err);
     const size_t bytes = room.floats * sizeof(float);
     w->layers = mem_zalloc((size_t)config->n_layers, sizeof *w->layers);
-    w->owned = mem_zalloc(room.n_matrices + 1, sizeof *w->owned);
+    w->owned = mem_zalloc(room.n_matrices + 2, sizeof *w->owned);
     b->host = mem_zalloc(room.floats, sizeof(float));
     if (!w->layers || !w->owned || !b->host) return err_memory(err, bytes, "norms and biases");
     b->device = take(w, bytes, "norms and biases", err);
-    if (!b->device || visit(config, b->naming, bind_place, b, err) != 0) return -1;
+    if (!b->device) return -1;
+    if (room.packed_bytes > 0) {
+        b->packed = take(w, room.packed_bytes, "weights", err);
+        if (!b->packed) return -1;
+    }
+    if (visit(config, b->naming, bind_place, b, err) != 0) return -1;
     if (config->has_tied_head) w->head = w->embed;
     if (upload(w, b->device, b->host, bytes, "norms and biases", err) != 0) return -1;
     enum op_status status = w->device->sync(w->device);

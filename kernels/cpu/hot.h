@@ -8,7 +8,8 @@
 #include <math.h>
 
 #define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8") /* arrays of vectors then are registers */
+#define UNROLL   _Pragma("GCC unroll 8") /* arrays of vectors then are registers */
+#define UNROLL12 _Pragma("GCC unroll 12")
 
 /* ---- 32 values of a row as four vectors; unit i holds the values 32 i to 32 i + 31 ---- */
 
@@ -392,6 +393,16 @@ static void silu_mul(float *y, const float *gate, const float *up, size_t n) {
             rest);
 }
 
+#ifdef LANES /* a strip_*.h was included */
+#include "kernels/cpu/strip.h"
+#endif
+
+static void to_f16(const float *x, void *out, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) vec8_store_F16((uint16_t *)out + i, vec8_load(x + i));
+    format_encode(FORMAT_F16, x + i, (uint16_t *)out + i, n - i);
+}
+
 const struct cpu_variant VARIANT = {
     .name = VARIANT_NAME,
     .needs = VARIANT_NEEDS,
@@ -402,4 +413,10 @@ const struct cpu_variant VARIANT = {
     .mix = mix,
     .softmax = softmax,
     .silu_mul = silu_mul,
+    .to_f16 = to_f16,
+#ifdef LANES
+    .round_row = round_row,
+#define STRIP_ENTRY(id, ...) .multiply[FORMAT_##id] = multiply_##id,
+    FOR_STRIP_FORMATS(STRIP_ENTRY)
+#endif
 };

@@ -1,21 +1,22 @@
 /*
- * y = w x: one row of x by fused decoding and dot products; several by decoding tiles of w to
- * float in the thread's scratch and multiplying those with all rows.
+ * y = w x. Packed weights: linear_strips.c. Of stored ones, one row of x by fused decoding and dot
+ * products; several by decoding tiles of w to float in the thread's scratch and multiplying those
+ * with all rows.
  *
  * Both form every sum in the order of variants.h, so y[t] does not depend on how many rows there
  * are or where t stands among them.
  */
-#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/strips.h"
 
 #include <assert.h>
 #include <string.h>
 
 /* A tile of w: 96 KB as float, which stays in the second level cache while the rows of x pass. */
-enum { TILE_W = 24, TILE_X = 128, W_STRIDE = DOT_SEGMENT + 16 };
+enum { TILE_W = 24, TILE_ROWS = 128, W_STRIDE = DOT_SEGMENT + 16 };
 
 struct linear_scratch {
     float w[TILE_W][W_STRIDE]; /* the padding keeps rows off the same cache sets */
-    float sums[TILE_X][TILE_W];
+    float sums[TILE_ROWS][TILE_W];
 };
 static_assert(sizeof(struct linear_scratch) <= CPU_SCRATCH_BYTES, "scratch of linear");
 static_assert(TILE_W % 3 == 0, "gemm takes rows of w by threes");
@@ -29,7 +30,7 @@ static void put(const struct op_linear *op, int row, int column, float sum) {
 /* About 32 KB of weights at once, but several pieces for each thread. */
 static int rows_at_once(const struct matrix *w, size_t row_bytes, int n_threads) {
     int rows = (int)(32768 / row_bytes), share = (w->rows + n_threads * 4 - 1) / (n_threads * 4);
-    rows = smaller(smaller(rows, share), TILE_X * TILE_W) & ~3;
+    rows = smaller(smaller(rows, share), TILE_ROWS * TILE_W) & ~3;
     return larger(rows, 4);
 }
 
@@ -73,7 +74,7 @@ static void linear_tile(const struct op_linear *op, struct part part, int w_from
 
 static void linear_many_rows(const struct op_linear *op, struct part part) {
     int n_w_tiles = (op->w->rows + TILE_W - 1) / TILE_W;
-    int n_x_tiles = (op->rows + TILE_X - 1) / TILE_X;
+    int n_x_tiles = (op->rows + TILE_ROWS - 1) / TILE_ROWS;
     int tile_x = ((op->rows + n_x_tiles - 1) / n_x_tiles + 3) & ~3;
     for (;;) {
         size_t item = part_take(part, 1);
@@ -87,7 +88,9 @@ static void linear_many_rows(const struct op_linear *op, struct part part) {
 }
 
 void cpu_linear(const struct op_linear *op, struct part part) {
-    if (op->rows == 1)
+    if (op->w->layout == LAYOUT_STRIPS16)
+        cpu_linear_strips(op, part);
+    else if (op->rows == 1)
         linear_one_row(op, part);
     else
         linear_many_rows(op, part);

@@ -89,7 +89,7 @@ static void time_linear(struct timed *t, enum format format, int rows, int n_out
     struct test_matrix few = test_random_matrix(format, 1, n);
     for (int i = 0; i < n_out; i++)
         memcpy(data + bytes / (size_t)n_out * (size_t)i, few.matrix.data, bytes / (size_t)n_out);
-    struct matrix w = {data, format, n_out, n};
+    struct matrix w = {data, format, n_out, n, LAYOUT_STORED};
     float *x = test_random_floats((size_t)rows * (size_t)n, 1);
     float *y = test_floats((size_t)rows * (size_t)n_out);
     t->linear = (struct op_linear){.y = y, .x = x, .w = &w, .rows = rows};
@@ -155,13 +155,13 @@ static struct matrix pass_matrix(enum format format, int rows, int cols) {
     struct test_matrix one = test_random_matrix(format, 1, cols);
     size_t row_bytes = bytes / (size_t)rows;
     for (int i = 0; i < rows; i++) memcpy(data + (size_t)i * row_bytes, one.matrix.data, row_bytes);
-    return (struct matrix){data, format, rows, cols};
+    return (struct matrix){data, format, rows, cols, LAYOUT_STORED};
 }
 
 static void pass_ops(struct model *m) {
     struct device *d = m->device;
     const struct op_batch *batch = &m->b.batch;
-    d->ops->embed(d, &(struct op_embed){m->x, &m->head, batch});
+    d->ops->embed(d, &(struct op_embed){.y = m->x, .table = &m->head, .batch = batch});
     for (int i = 0; i < LAYERS; i++) {
         const struct matrix *w = m->layers[i];
         struct kv_view kv = m->kv;

@@ -406,6 +406,7 @@ static void test_regen_undo_edit(void **state) {
     assert_says("/edit x", "error there is no message");
     enter("q1");
     assert_says("/regen", "[a2]");
+    assert_false(strstr(said.data, "note at temperature 0"));
     assert_string_equal(fake_request.messages, "user:q1\n");
     enter("q2");
     assert_string_equal(fake_request.messages, "user:q1\nassistant:a2\nuser:q2\n");
@@ -420,6 +421,8 @@ static void test_regen_undo_edit(void **state) {
     assert_says("/edit q1, better", "end 1");
     assert_string_equal(fake_request.messages, "user:q1, better\n");
     assert_int_equal(chat.conversation.n_turns, 9); /* nothing said was thrown away */
+    enter("/set temperature 0");
+    assert_says("/regen", "note at temperature 0");
     front.is_interactive = false;
     assert_says("/edit", "error /edit: the new text is needed");
 }

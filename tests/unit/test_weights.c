@@ -64,6 +64,11 @@ static enum op_status fake_sync(struct device *d) {
     return OP_OK;
 }
 
+static enum matrix_layout stored_layout(const struct device *d, enum format format) {
+    (void)d, (void)format;
+    return LAYOUT_STORED;
+}
+
 static struct device make_device(bool reads_host_memory) {
     fail_alloc_at = 0;
     upload_status = OP_OK;
@@ -72,7 +77,8 @@ static struct device make_device(bool reads_host_memory) {
                            .alloc = fake_alloc,
                            .release = fake_release,
                            .upload = fake_upload,
-                           .sync = fake_sync};
+                           .sync = fake_sync,
+                           .layout = stored_layout};
 }
 
 /* --- an open, bound model -------------------------------------------------------------------- */

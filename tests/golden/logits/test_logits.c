@@ -99,6 +99,7 @@ static struct engine *open_case(const struct test_case *c, struct engine_options
     options.model = path;
     options.context_tokens = MAX_TOKENS;
     options.kv_format = FORMAT_F32;
+    options.is_exact = true;
     if (options.threads == 0) options.threads = 1;
     struct engine *e = NULL;
     struct err err = {0};
