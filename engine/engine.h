@@ -180,7 +180,7 @@ struct engine_load engine_load(const struct engine *e);
 uint64_t engine_memory_bytes(const struct engine *e);
 
 /* What decoding is measured against: bytes per second that the device, with the engine's threads,
- * reads memory with. Measured now, in about half a second; 0: it cannot be. */
+ * reads memory with. Measured now, which takes some tenths of a second; 0: it cannot be. */
 double engine_read_speed(struct engine *e);
 
 /* Drops every cached prefix (/clear, tests). */

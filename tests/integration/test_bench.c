@@ -176,7 +176,7 @@ static void test_stop(void **state) {
     assert_int_equal(run(e, tests, 2, 1, &err), 0);
     int all = n_progress;
     assert_true(all > 10);
-    for (stop_at = 1; stop_at <= all; stop_at += 7) {
+    for (stop_at = 1; stop_at <= all; stop_at += 11) {
         assert_int_equal(run(e, tests, 2, 1, &err), 1);
         assert_int_equal(n_progress, stop_at);
         assert_false(engine_is_busy(e));
@@ -192,7 +192,7 @@ static void test_no_memory(void **state) {
     (void)state;
     struct err err = {0};
     struct engine *e = open_engine(tiny, NULL, 256, 1);
-    for (unsigned long i = 1; i < 12; i++) {
+    for (unsigned long i = 1; i < 7; i++) {
         mem_fail_at(i, true);
         int result = run(e, &test, 1, 1, &err);
         mem_fail_at(0, false);

@@ -321,7 +321,7 @@ static void test_json(void **state) {
     assert_non_null(strstr(out.data, "\n    \"samples_ns\": [ 2e+09, 4e+09 ],\n"
                                      "    \"samples_ts\": [ 256, 128 ],\n"));
     assert_non_null(strstr(out.data, "\n  },\n  {\n"));
-    assert_string_equal(out.data + out.n - 6, "\n  }\n]\n" + 1);
+    assert_string_equal(out.data + out.n - 6, "  }\n]\n");
     cJSON *json = cJSON_Parse(out.data);
     assert_int_equal(cJSON_GetArraySize(json), 2);
     const cJSON *second = cJSON_GetArrayItem(json, 1);
