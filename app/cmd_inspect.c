@@ -172,7 +172,10 @@ static int show_all(const struct config *config, const struct frontend *front, c
                                      .context_tokens = (int)config->context,
                                      .max_sequences = 1,
                                      .kv_format = FORMAT_F16,
-                                     .memory_bytes = config->memory};
+                                     .memory_bytes = config->memory,
+                                     .device = config->device,
+                                     .cuda_module = config->cuda_module,
+                                     .gpu_memory_bytes = config->gpu_memory};
     show_facts(front, c);
     if (show_tensors(front, c, config->verbose, err) != 0) return -1;
     if (engine_plan(&options, &plan, err) != 0) return -1;

@@ -21,5 +21,8 @@ struct plan {
 int plan_make(struct plan *plan, const struct engine_options *options,
               const struct checkpoint *checkpoint, struct device *device, struct err *err);
 
+/* The format of most bytes of a checkpoint's matrices. */
+enum format most_stored(const struct checkpoint *checkpoint);
+
 /* Does it fit? If not, one sentence: what is missing, and which context would fit. */
 int plan_check(const struct plan *plan, const struct model_config *config, struct err *err);
