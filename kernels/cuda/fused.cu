@@ -28,10 +28,10 @@ static enum op_status product(struct cuda_device *cuda, void *y, const void *x,
 
 /* The rows of q, k and v as one matrix, a pair that is rotated together at a time. */
 template <typename T> struct qkv_rows {
-    const T *w[3];
-    const float *bias[3]; /* or NULL */
+    const T *q_weight, *k_weight, *v_weight;
+    const float *q_bias, *k_bias, *v_bias; /* or NULL */
     struct rope_params rope;
-    int n_heads, n_kv_heads, k;
+    int n_heads, n_kv_heads, hidden;
 
     __device__ int part_of(int head) const {
         return head < n_heads ? 0 : head < n_heads + n_kv_heads ? 1 : 2;
@@ -40,11 +40,15 @@ template <typename T> struct qkv_rows {
     __device__ int head_in(int part, int head) const {
         return head - (part > 0 ? n_heads : 0) - (part > 1 ? n_kv_heads : 0);
     }
+    __device__ const float *bias_of(int part) const {
+        return part == 0 ? q_bias : part == 1 ? k_bias : v_bias;
+    }
     __device__ const T *row(int atom, int i) const {
         const int n_pairs = rope.head_size / 2, head = atom / n_pairs, part = part_of(head);
         const int2 at = pair_at(atom % n_pairs, n_pairs, rope.interleaved);
         const int row = head_in(part, head) * rope.head_size + (i ? at.y : at.x);
-        return w[part] + (size_t)row * (size_t)k;
+        const T *w = part == 0 ? q_weight : part == 1 ? k_weight : v_weight;
+        return w + (size_t)row * (size_t)hidden;
     }
 };
 
@@ -62,7 +66,7 @@ template <typename T> struct qkv_job : qkv_rows<T> {
         if (slot < 0) return;
         const int2 at = pair_at(i, n_pairs, this->rope.interleaved);
         float2 y = make_float2(sums[0], sums[1]);
-        const float *bias = this->bias[part];
+        const float *bias = this->bias_of(part);
         if (bias) y.x += bias[own * n + at.x], y.y += bias[own * n + at.y];
         if (part < 2)
             y = rotate(y.x, y.y,
@@ -83,15 +87,15 @@ template <typename T> struct qkv_job : qkv_rows<T> {
 /* As they come, to q, k and v [rows, heads, K]: where a norm per head is still to come. */
 template <typename T> struct qkv_raw_job : qkv_rows<T> {
     enum { ATOM = 2 };
-    T *y[3];
+    T *q, *k, *v;
 
     __device__ void finish(int atom, int col, const float *sums) const {
         const int n = this->rope.head_size, n_pairs = n / 2, head = atom / n_pairs;
         const int part = this->part_of(head), own = this->head_in(part, head);
         const int heads = part == 0 ? this->n_heads : this->n_kv_heads;
         const int2 at = pair_at(atom % n_pairs, n_pairs, this->rope.interleaved);
-        const float *bias = this->bias[part];
-        T *to = y[part] + ((size_t)col * (size_t)heads + (size_t)own) * (size_t)n;
+        const float *bias = this->bias_of(part);
+        T *to = (part == 0 ? q : part == 1 ? k : v) + ((size_t)col * (size_t)heads + (size_t)own) * (size_t)n;
         to[at.x] = from_float<T>(sums[0] + (bias ? bias[own * n + at.x] : 0));
         to[at.y] = from_float<T>(sums[1] + (bias ? bias[own * n + at.y] : 0));
     }
@@ -101,7 +105,7 @@ template <typename T> struct qkv_raw_job : qkv_rows<T> {
 template <typename T> struct finish_args {
     T *q;
     const T *k, *v;
-    const float *norms[2]; /* of q and k, or NULL */
+    const float *q_norm, *k_norm; /* or NULL */
     float eps;
     struct rope_params rope;
     struct kv_view kv;
@@ -135,7 +139,7 @@ template <typename T> static __global__ void qkv_finish_kernel(const struct fini
         y[j] = make_float2(to_float(x[at.x]), to_float(x[at.y]));
         squares += y[j].x * y[j].x + y[j].y * y[j].y;
     }
-    const float *norm = part < 2 ? a.norms[part] : NULL;
+    const float *norm = part == 0 ? a.q_norm : part == 1 ? a.k_norm : NULL;
     const float scale = norm ? 1 / sqrtf(warp_sum(squares) / (float)n + a.eps) : 1;
 #pragma unroll
     for (int j = 0; j < MAX_PAIRS_OF_LANE; j++) {
@@ -162,7 +166,7 @@ template <typename T>
 static enum op_status qkv_finish(struct cuda_device *cuda, const struct op_qkv *op, const T *k,
                                  const T *v) {
     const struct finish_args<T> a = {
-        (T *)op->q, k,      v,         {op->q_norm, op->k_norm}, op->eps, op->rope,
+        (T *)op->q, k,      v,         op->q_norm, op->k_norm, op->eps, op->rope,
         op->kv,     op->heads, row_facts_of(op->batch)};
     const size_t heads = (size_t)(op->heads + 2 * op->kv.n_kv_heads);
     const dim3 grid((unsigned)op->batch->n_rows, blocks_for(heads, FINISH_THREADS / WARP));
@@ -175,8 +179,12 @@ template <typename T> static enum op_status qkv(struct cuda_device *cuda, const 
     T *h = (T *)op->scratch, *k = h + (size_t)rows * (size_t)hidden;
     T *v = k + (size_t)rows * (size_t)n_kv;
     const struct qkv_rows<T> weights = {
-        {(const T *)op->wq->data, (const T *)op->wk->data, (const T *)op->wv->data},
-        {op->bq, op->bk, op->bv},
+        (const T *)op->wq->data,
+        (const T *)op->wk->data,
+        (const T *)op->wv->data,
+        op->bq,
+        op->bk,
+        op->bv,
         op->rope,
         op->heads,
         op->kv.n_kv_heads,
@@ -185,7 +193,7 @@ template <typename T> static enum op_status qkv(struct cuda_device *cuda, const 
                             gemv_can<T>(op->wv, h);
     const struct qkv_job<T> job = {
         {weights}, (T *)op->q, op->kv, row_facts_of(op->batch)};
-    const struct qkv_raw_job<T> raw = {{weights}, {(T *)op->q, k, v}};
+    const struct qkv_raw_job<T> raw = {{weights}, (T *)op->q, k, v};
     enum op_status status = OP_NOT_SUPPORTED;
 
     if (is_aligned && rows == 1 && !op->q_norm && !op->k_norm)

@@ -78,22 +78,26 @@ static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, in
     return p;
 }
 
-/* Sums each of N values over the warp: lane l is left with that of value gemv_value(l, N). */
-template <int N> static __device__ __forceinline__ float gemv_warp_sums(float *v) {
-    const int lane = (int)threadIdx.x % WARP;
-    int step = WARP / 2;
+/* Sums each of N values over the warp: lane l is left with that of value gemv_value<N>(l). Lanes
+ * that differ in bit STEP share the values that are left between them. */
+template <int N, int STEP = WARP / 2>
+static __device__ __forceinline__ float gemv_warp_sums(const float *v) {
+    if constexpr (STEP == 0) {
+        return v[0];
+    } else if constexpr (N == 1) {
+        const float sum[1] = {v[0] + __shfl_xor_sync(~0u, v[0], STEP)};
+        return gemv_warp_sums<1, STEP / 2>(sum);
+    } else {
+        const bool is_upper = threadIdx.x & STEP;
+        float sums[N / 2];
 #pragma unroll
-    for (int n = N; n > 1; n /= 2, step /= 2) {
-#pragma unroll
-        for (int i = 0; i < n / 2; i++) {
-            const float give = lane & step ? v[i] : v[i + n / 2];
-            const float keep = lane & step ? v[i + n / 2] : v[i];
-            v[i] = keep + __shfl_xor_sync(~0u, give, step);
+        for (int i = 0; i < N / 2; i++) {
+            const float give = is_upper ? v[i] : v[i + N / 2];
+            const float keep = is_upper ? v[i + N / 2] : v[i];
+            sums[i] = keep + __shfl_xor_sync(~0u, give, STEP);
         }
+        return gemv_warp_sums<N / 2, STEP / 2>(sums);
     }
-    float sum = v[0];
-    for (; step > 0; step /= 2) sum += __shfl_xor_sync(~0u, sum, step);
-    return sum;
 }
 template <int N> static __device__ __forceinline__ int gemv_value(int lane) {
     return lane * N / WARP;

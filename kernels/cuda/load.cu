@@ -236,12 +236,33 @@ enum op_status loader_load(struct cuda_device *cuda, void *to, const void *from,
 
 template <typename T>
 static __global__ void find_kernel(const T *values, size_t n, unsigned long long *first) {
-    const size_t stride = (size_t)gridDim.x * THREADS;
-    for (size_t i = (size_t)blockIdx.x * THREADS + threadIdx.x; i < n; i += stride)
-        if (!isfinite(to_float(values[i]))) {
-            atomicMin(first, (unsigned long long)i);
-            return;
+    enum { UNROLL = 4 };
+    const size_t stride = (size_t)gridDim.x * THREADS, n_packs = n / per_16<T>;
+    const size_t thread = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    const uint4 *packs = (const uint4 *)values;
+    for (size_t i = thread; i < n_packs; i += stride * UNROLL) {
+        uint4 pack[UNROLL];
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+            const size_t at = i + (size_t)u * stride;
+            pack[u] = at < n_packs ? __ldcs(packs + at) : make_uint4(0, 0, 0, 0);
         }
+#pragma unroll
+        for (int u = 0; u < UNROLL; u++) {
+            float v[per_16<T>], sum = 0;
+            unpack<T>(pack[u], v);
+#pragma unroll
+            for (int k = 0; k < per_16<T>; k++) sum += v[k] * 0;
+            if (sum == 0) continue; /* else 0 times something was NaN */
+            for (int k = 0; k < per_16<T>; k++)
+                if (!isfinite(v[k]))
+                    atomicMin(first, (unsigned long long)((i + (size_t)u * stride) * per_16<T> +
+                                                          (size_t)k));
+        }
+    }
+    const size_t last = n_packs * per_16<T> + thread;
+    if (last < n && !isfinite(to_float(values[last])))
+        atomicMin(first, (unsigned long long)last);
 }
 
 template <typename T>
