@@ -19,14 +19,22 @@ struct attention_args {
     int heads, window, max_blocks;
     float scale;
     const int *positions, *seq_of, *slots, *block_table;
-    float *partial; /* [T, H, n_splits, K + 2]: sums of values, the largest score, sum of weights */
+    float *partial; /* [T, H, n_splits, K + SUMMARY] */
     int *counters;  /* [T, tiles]: splits that are done; 0 between launches */
     int n_splits;
+    bool is_decode; /* each sequence has one row */
 };
 
 /* ---- few rows ---- */
 
-enum { THREADS = 128, VALUES = 8 /* of a head, in a lane */, UNROLL = 2, LEAST_KEYS = 32 };
+enum {
+    THREADS = 128,
+    VALUES = 8,      /* of a head, in a lane */
+    UNROLL = 4,      /* keys that a lane has under way */
+    LEAST_KEYS = 64, /* of a split */
+    MOST_SPLITS = 64,
+    SUMMARY = 4, /* floats behind a part's values: the largest score, the sum of weights, unused */
+};
 
 /* Eight values of a cache as they are stored, then as float. */
 template <typename T> struct eight {
@@ -94,52 +102,140 @@ static __device__ __forceinline__ void write_row(const struct attention_args &a,
     store_as(a.y, row * (size_t)a.kv.head_size + (size_t)i, a.activation, value);
 }
 
-/* Puts the results of `n` parts together: part p's are at from + p * stride. */
-static __device__ __forceinline__ float combine(const float *from, size_t stride, int n,
-                                                int head_size, int i, float *largest_out,
-                                                float *sum_out) {
-    float largest = -CUDART_INF_F, sum = 0, value = 0;
-    for (int p = 0; p < n; p++) {
-        const float score = __ldcg(from + (size_t)p * stride + head_size);
-        if (!(score <= largest)) largest = score;
+/* Keys j + u * PARTS + part of this lane, u < UNROLL, as far as they lie in [from, to). */
+template <typename T> struct some_keys {
+    eight<T> k[UNROLL], v[UNROLL];
+};
+
+template <typename T, int PARTS>
+static __device__ __forceinline__ void load_keys(some_keys<T> &some, const struct attention_args &a,
+                                                 const int *table, int kv_head, int at, int j,
+                                                 int from, int to) {
+#pragma unroll
+    for (int u = 0; u < UNROLL; u++) {
+        const int key = j + u * PARTS;
+        if (key < from || key >= to || at >= a.kv.head_size) continue;
+        const int slot =
+            table[key / a.kv.block_tokens] * a.kv.block_tokens + key % a.kv.block_tokens;
+        const size_t row = cache_row(a.kv, slot, kv_head) + (size_t)at;
+        some.k[u] = load_eight((const T *)a.kv.k + row);
+        some.v[u] = load_eight((const T *)a.kv.v + row);
     }
-    for (int p = 0; p < n; p++) {
-        const float *part = from + (size_t)p * stride;
-        const float factor = weight_of(__ldcg(part + head_size), largest);
-        sum += factor * __ldcg(part + head_size + 1);
-        value += factor * __ldcg(part + i);
+}
+
+/* What the parts of a warp came to, in every lane of each: LANES lanes have a head's values. */
+template <int HEADS, int LANES>
+static __device__ __forceinline__ void merge_warp(softmax<HEADS> &s) {
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+#pragma unroll
+        for (int step = LANES; step < WARP; step *= 2) {
+            const float other = __shfl_xor_sync(~0u, s.largest[h], step);
+            const float largest = other <= s.largest[h] ? s.largest[h] : other;
+            const float factor = weight_of(s.largest[h], largest);
+            s.largest[h] = largest;
+            s.sum[h] *= factor;
+            s.sum[h] += __shfl_xor_sync(~0u, s.sum[h], step);
+#pragma unroll
+            for (int i = 0; i < VALUES; i++) {
+                s.values[h][i] *= factor;
+                s.values[h][i] += __shfl_xor_sync(~0u, s.values[h][i], step);
+            }
+        }
     }
-    *largest_out = largest;
-    *sum_out = sum;
-    return value;
+}
+
+/* Weights of `n` parts of each head, whose largest scores and sums are at from + part * stride +
+ * head * head_stride: what a part's values are multiplied with. A warp takes a head at a time. */
+static __device__ __forceinline__ void weigh_parts(float *weights, const float *from, size_t stride,
+                                                   size_t head_stride, int n, int n_heads) {
+    const int lane = (int)threadIdx.x % WARP;
+    for (int h = (int)threadIdx.x / WARP; h < n_heads; h += THREADS / WARP) {
+        const float *head = from + (size_t)h * head_stride;
+        float largest = -CUDART_INF_F, sum = 0;
+        for (int p = lane; p < n; p += WARP) {
+            const float score = __ldcg(head + (size_t)p * stride);
+            if (!(score <= largest)) largest = score;
+        }
+#pragma unroll
+        for (int step = WARP / 2; step > 0; step /= 2) {
+            const float other = __shfl_xor_sync(~0u, largest, step);
+            if (!(other <= largest)) largest = other;
+        }
+        for (int p = lane; p < n; p += WARP) {
+            const float *part = head + (size_t)p * stride;
+            const float weight = weight_of(__ldcg(part), largest);
+            weights[h * MOST_SPLITS + p] = weight;
+            sum += weight * __ldcg(part + 1);
+        }
+        sum = warp_sum(sum);
+        __syncwarp();
+        for (int p = lane; p < n; p += WARP) weights[h * MOST_SPLITS + p] /= sum;
+    }
+}
+
+/* The last block of a tile: what all splits left, put together. */
+template <int HEADS>
+static __device__ __forceinline__ void combine_splits(const struct attention_args &a, size_t t,
+                                                      int first_head, int n_heads,
+                                                      const float *own, int n_splits,
+                                                      float *weights) {
+    const int n = a.kv.head_size;
+    const size_t width = (size_t)(n + SUMMARY), head_stride = (size_t)a.n_splits * width;
+    weigh_parts(weights, own + n, width, head_stride, n_splits, n_heads);
+    __syncthreads();
+    for (int x = (int)threadIdx.x * 4; x < n_heads * n; x += THREADS * 4) {
+        const int h = x / n, i = x % n;
+        const float *from = own + (size_t)h * head_stride + i;
+        float y[4] = {0, 0, 0, 0};
+#pragma unroll 8
+        for (int p = 0; p < n_splits; p++) {
+            const float4 part = __ldcg((const float4 *)(from + (size_t)p * width));
+            const float weight = weights[h * MOST_SPLITS + p];
+            y[0] += weight * part.x, y[1] += weight * part.y;
+            y[2] += weight * part.z, y[3] += weight * part.w;
+        }
+        for (int k = 0; k < 4; k++) write_row(a, t, first_head + h, i + k, y[k]);
+    }
 }
 
 /* LANES: that share a key. HEADS: queries in a tile of those that share a key/value head. */
 template <typename T, int LANES, int HEADS>
 static __global__ void __launch_bounds__(THREADS) split_kernel(const struct attention_args a) {
-    enum { PARTS = THREADS / LANES };
-    extern __shared__ float shared[]; /* [PARTS, HEADS, K + 2] */
+    enum { PARTS = THREADS / LANES, N_WARPS = THREADS / WARP };
+    extern __shared__ float shared[]; /* [N_WARPS, HEADS, K + SUMMARY] */
+    __shared__ float weights[HEADS * MOST_SPLITS];
     __shared__ int is_last;
     let_next_begin();
-    wait_for_previous();
     const size_t t = blockIdx.z;
     const int n = a.kv.head_size, group = a.heads / a.kv.n_kv_heads;
     const int n_tiles = (group + HEADS - 1) / HEADS, tile = (int)blockIdx.y;
     const int kv_head = tile / n_tiles, first_head = kv_head * group + tile % n_tiles * HEADS;
     const int n_heads = min(HEADS, (kv_head + 1) * group - first_head);
     const int split = (int)blockIdx.x;
+    /* the batch's arrays are there before the first kernel of a pass */
     if (a.slots[t] < 0) {
+        wait_for_previous();
         for (int i = (int)threadIdx.x; split == 0 && i < n_heads * n; i += THREADS)
             write_row(a, t, first_head + i / n, i % n, 0);
         return;
     }
-    const struct stretch keys = stretch_of(a.positions[t], a.window, split, a.n_splits);
-    if (split >= keys.n) return;
-
+    const int position = a.positions[t];
+    const struct stretch keys = stretch_of(position, a.window, split, a.n_splits);
+    if (split >= keys.n) {
+        wait_for_previous();
+        return;
+    }
     const int part = (int)threadIdx.x / LANES, at = (int)threadIdx.x % LANES * VALUES;
     const bool has_values = at < n;
     const int *table = a.block_table + (size_t)a.seq_of[t] * (size_t)a.max_blocks;
-    const T *k_plane = (const T *)a.kv.k, *v_plane = (const T *)a.kv.v;
+    /* so are the keys of earlier passes: where each sequence has one row, all but its last */
+    const int early = a.is_decode ? min(position, keys.end) : keys.begin;
+    some_keys<T> some = {};
+    load_keys<T, PARTS>(some, a, table, kv_head, at, keys.begin + part, 0, early);
+
+    wait_for_previous();
+    load_keys<T, PARTS>(some, a, table, kv_head, at, keys.begin + part, early, keys.end);
     float q[HEADS][VALUES];
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
@@ -157,26 +253,11 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
         for (int i = 0; i < VALUES; i++) s.values[h][i] = 0;
     }
 
-    for (int j = keys.begin; j < keys.end; j += PARTS * UNROLL) {
-        eight<T> k[UNROLL], v[UNROLL];
-        bool is_there[UNROLL];
-#pragma unroll
-        for (int u = 0; u < UNROLL; u++) {
-            const int key = j + u * PARTS + part;
-            is_there[u] = key < keys.end;
-            k[u] = {}, v[u] = {};
-            if (is_there[u] && has_values) {
-                const int block = table[key / a.kv.block_tokens];
-                const int slot = block * a.kv.block_tokens + key % a.kv.block_tokens;
-                const size_t row = cache_row(a.kv, slot, kv_head) + (size_t)at;
-                k[u] = load_eight(k_plane + row);
-                v[u] = load_eight(v_plane + row);
-            }
-        }
+    for (int j = keys.begin + part;; j += PARTS * UNROLL) {
 #pragma unroll
         for (int u = 0; u < UNROLL; u++) {
             float values[VALUES], scores[HEADS];
-            unpack_eight<T>(k[u], values);
+            unpack_eight<T>(some.k[u], values);
 #pragma unroll
             for (int h = 0; h < HEADS; h++) {
                 scores[h] = 0;
@@ -188,20 +269,27 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
 #pragma unroll
                 for (int h = 0; h < HEADS; h++)
                     scores[h] += __shfl_xor_sync(~0u, scores[h], step);
-            unpack_eight<T>(v[u], values);
-            if (is_there[u]) add_key<HEADS>(s, scores, values);
+            unpack_eight<T>(some.v[u], values);
+            if (j + u * PARTS < keys.end) add_key<HEADS>(s, scores, values);
         }
+        if (j - part + PARTS * UNROLL >= keys.end) break; /* the same for the whole block */
+        some = {};
+        load_keys<T, PARTS>(some, a, table, kv_head, at, j + PARTS * UNROLL, 0, keys.end);
     }
 
     /* the parts of the block together */
-    const size_t width = (size_t)(n + 2);
+    merge_warp<HEADS, LANES>(s);
+    const size_t width = (size_t)(n + SUMMARY);
+    const int lane = (int)threadIdx.x % WARP, warp = (int)threadIdx.x / WARP;
+    if (lane < LANES) {
 #pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-        float *to = shared + (size_t)(part * HEADS + h) * width;
+        for (int h = 0; h < HEADS; h++) {
+            float *to = shared + (size_t)(warp * HEADS + h) * width;
 #pragma unroll
-        for (int i = 0; i < VALUES; i++)
-            if (has_values) to[at + i] = s.values[h][i];
-        if (at == 0) to[n] = s.largest[h], to[n + 1] = s.sum[h];
+            for (int i = 0; i < VALUES; i++)
+                if (has_values) to[at + i] = s.values[h][i];
+            if (lane == 0) to[n] = s.largest[h], to[n + 1] = s.sum[h];
+        }
     }
     __syncthreads();
     float *own = a.partial + (t * (size_t)a.heads + (size_t)first_head) * (size_t)a.n_splits * width;
@@ -209,11 +297,13 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
         const int h = x / n, i = x % n;
         const float *from = shared + (size_t)h * width;
         float largest = -CUDART_INF_F, sum = 0, value = 0;
-        for (int p = 0; p < PARTS; p++) {
+#pragma unroll
+        for (int p = 0; p < N_WARPS; p++) {
             const float score = from[(size_t)(p * HEADS) * width + (size_t)n];
             if (!(score <= largest)) largest = score;
         }
-        for (int p = 0; p < PARTS; p++) {
+#pragma unroll
+        for (int p = 0; p < N_WARPS; p++) {
             const float *of_part = from + (size_t)(p * HEADS) * width;
             const float factor = weight_of(of_part[n], largest);
             sum += factor * of_part[n + 1];
@@ -237,24 +327,16 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
     __syncthreads();
     if (!is_last) return;
     __threadfence();
-    for (int x = (int)threadIdx.x; x < n_heads * n; x += THREADS) {
-        const int h = x / n, i = x % n;
-        float largest, sum;
-        const float value = combine(own + (size_t)h * (size_t)a.n_splits * width, width, keys.n, n,
-                                    i, &largest, &sum);
-        write_row(a, t, first_head + h, i, value / sum);
-    }
+    combine_splits<HEADS>(a, t, first_head, n_heads, own, keys.n, weights);
     if (threadIdx.x == 0) *counter = 0;
 }
-
-enum { MOST_SPLITS = 64 };
 
 template <typename T, int LANES, int HEADS>
 static enum op_status split_launch(struct cuda_device *cuda, struct attention_args a, int rows) {
     const int group = a.heads / a.kv.n_kv_heads;
     const int n_tiles = (group + HEADS - 1) / HEADS * a.kv.n_kv_heads;
-    const size_t shared = sizeof(float) * (size_t)(THREADS / LANES * HEADS * (a.kv.head_size + 2));
-    const size_t part = sizeof(float) * (size_t)a.heads * (size_t)(a.kv.head_size + 2);
+    const size_t shared = sizeof(float) * (size_t)(THREADS / WARP * HEADS * (a.kv.head_size + SUMMARY));
+    const size_t part = sizeof(float) * (size_t)a.heads * (size_t)(a.kv.head_size + SUMMARY);
     a.n_splits = 2 * cuda->n_sms / (n_tiles * rows);
     if (a.n_splits > MOST_SPLITS) a.n_splits = MOST_SPLITS;
     const size_t room = cuda->partial_bytes / (part * (size_t)rows);
@@ -375,7 +457,8 @@ enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attentio
                                      b->positions, b->seq_of,
                                      b->slots,   b->block_table,
                                      cuda->partial, cuda->counters,
-                                     1};
+                                     1,
+                                     b->n_rows == b->n_seqs};
     const int rows = b->n_rows;
     if (!is_aligned(op))
         return launch(cuda, any_kernel,

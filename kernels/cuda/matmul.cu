@@ -61,6 +61,10 @@ static bool choose_algorithm(struct matmul *m, struct matmul_plan *plan) {
     if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS) return false;
     cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                          &workspace, sizeof workspace);
+    /* sums are split, if at all, in float: not in the rounded output */
+    const uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+    cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                         &schemes, sizeof schemes);
     cublasLtMatmulAlgoGetHeuristic(m->handle, plan->operation, plan->w, plan->x, plan->y, plan->y,
                                    preference, 1, &result, &n_found);
     cublasLtMatmulPreferenceDestroy(preference);

@@ -119,11 +119,11 @@ static __device__ __forceinline__ void let_next_begin(void) {
 
 /* ---- a row of a matrix to shared memory, 16 bytes a thread, without waiting ---- */
 
-/* Bytes beyond `n` (0 or 16) become zero. Weights are read once: they leave L2 first. */
+/* Bytes beyond `n` (0 or 16) become zero. The other half of 128 bytes is on its way to L2 too. */
 static __device__ __forceinline__ void copy_16_async(void *to, const void *from, int n) {
 #if __CUDA_ARCH__ >= 800
     const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(n)
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(n)
                  : "memory");
 #else
     *(uint4 *)to = n ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);

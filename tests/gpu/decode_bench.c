@@ -299,6 +299,89 @@ static void prefill(int n_seqs, int n_new, int context) {
     fflush(stdout);
 }
 
+/* One kind of op at a time, layer after layer, as one recording: what each costs in a step. */
+enum kind { QKV, ATTENTION, O, GATE_UP, DOWN, HEAD, EMBED, N_KINDS };
+
+static enum op_status run_op(enum kind kind, const struct op_batch *b, int l) {
+    const struct layer_weights *w = &weights.layers[l];
+    const struct activations *a = &activations;
+    const struct rope_params rope = {config.head_size, false, 0};
+    const struct kv_view view = kv_cache_layer(&kv, l);
+    const struct ops *ops = device->ops;
+    switch (kind) {
+    case QKV:
+        return ops->qkv(device, &(struct op_qkv){.q = a->q,
+                                                 .x = a->x,
+                                                 .norm = w->attn_norm,
+                                                 .eps = 1e-6f,
+                                                 .wq = &w->q,
+                                                 .wk = &w->k,
+                                                 .wv = &w->v,
+                                                 .bq = w->q_bias,
+                                                 .bk = w->k_bias,
+                                                 .bv = w->v_bias,
+                                                 .rope = rope,
+                                                 .kv = view,
+                                                 .heads = config.n_heads,
+                                                 .batch = b,
+                                                 .scratch = a->scratch});
+    case ATTENTION:
+        return ops->attention(device, &(struct op_attention){a->y, a->q, view, config.n_heads, 0,
+                                                             0.1f, b});
+    case O:
+        return ops->linear(device, &(struct op_linear){.y = a->x,
+                                                       .x = a->y,
+                                                       .w = &w->o,
+                                                       .rows = b->n_rows,
+                                                       .accumulate = true});
+    case GATE_UP:
+        return ops->gate_up(device, &(struct op_gate_up){a->ffn, a->x, w->ffn_norm, &w->gate,
+                                                         &w->up, 1e-6f, b->n_rows, a->scratch});
+    case DOWN:
+        return ops->linear(device, &(struct op_linear){.y = a->x,
+                                                       .x = a->ffn,
+                                                       .w = &w->down,
+                                                       .rows = b->n_rows,
+                                                       .accumulate = true});
+    case HEAD:
+        return ops->head(device, &(struct op_head){a->logits, a->x, weights.final_norm,
+                                                   &weights.head, 1e-6f, b, a->scratch});
+    case EMBED:
+        return ops->embed(device, &(struct op_embed){a->x, &weights.embed, b});
+    default:
+        return OP_BAD_SHAPE;
+    }
+}
+
+static void op_times(int n_seqs, int n_new, int context) {
+    static const char *const names[] = {"qkv", "attention", "o", "gate_up", "down", "head", "embed"};
+    fill(n_seqs, n_new, context, true);
+    must(graph_cache_run(&graphs, &batch) == OP_OK, "ops");
+    must(device->sync(device) == OP_OK, "ops");
+    static struct op_batch b;
+    b = batch_view(&batch, activations.batch);
+    printf("  ops, batch %d x %d, context %d:", n_seqs, n_new, context);
+    for (int kind = 0; kind < N_KINDS; kind++) {
+        enum { RUNS = 5 };
+        struct recording *r;
+        double times[RUNS];
+        int n = kind >= HEAD ? 4 : config.n_layers;
+        must(device->record_begin(device) == OP_OK, "record");
+        for (int l = 0; l < n; l++) must(run_op((enum kind)kind, &b, l) == OP_OK, "op");
+        must(device->record_end(device, &r) == OP_OK, "record");
+        for (int i = -1; i < RUNS; i++) {
+            double begin = now();
+            for (int k = 0; k < 4; k++) must(device->replay(device, r) == OP_OK, "replay");
+            must(device->sync(device) == OP_OK, "replay");
+            if (i >= 0) times[i] = (now() - begin) / (4.0 * n);
+        }
+        device->recording_free(device, r);
+        qsort(times, RUNS, sizeof *times, by_size);
+        printf(" %s %.1f us", names[kind], times[RUNS / 2] * 1e6);
+    }
+    printf("\n");
+}
+
 int main(int argc, char **argv) {
     must(argc > 1, "which module?");
     const char *name = argc > 2 ? argv[2] : "7b";
@@ -325,6 +408,12 @@ int main(int argc, char **argv) {
             decode(8, 512);
             decode(16, 512);
             decode(64, 1024);
+        }
+        if (strcmp(what, "ops") == 0 || strcmp(what, "all") == 0) {
+            op_times(1, 1, 512);
+            op_times(1, 1, 16000);
+            op_times(8, 1, 512);
+            op_times(1, 512, 512);
         }
         if (strcmp(what, "prefill") == 0 || strcmp(what, "all") == 0) {
             prefill(1, 512, 512);

@@ -141,13 +141,19 @@ static int compare_case(const struct test_case *c, bool is_baseline) {
         struct golden_run run = whole_prompt(p);
         golden_run_all(e, &run, 1);
         assert_int_equal(run.vocab, x.vocab);
+        /* rounding may turn a close decision: what comes behind it answers other tokens */
+        int n_same = 0, n_compared = 0;
+        while (n_same < p->n_answer && run.answer[n_same] == p->answer[n_same]) n_same++;
         double prompt_worst = 0, mean = 0;
         for (int k = 0; k < p->n_positions; k++) {
+            if (p->positions[k] >= p->n_tokens + n_same) continue;
+            n_compared++;
             double error = golden_error(golden_row(&run, p->positions[k]),
                                         p->logits + (size_t)k * (size_t)x.vocab, x.vocab);
             prompt_worst = fmax(prompt_worst, error);
-            mean += error / p->n_positions;
+            mean += error;
         }
+        mean /= n_compared;
         bool in_float = !place.device || place.in_float;
         bool is_close = !in_float || prompt_worst <= BOUND;
         if (p->own_worst > 0) {
@@ -155,13 +161,12 @@ static int compare_case(const struct test_case *c, bool is_baseline) {
             is_close = is_close && prompt_worst <= OWN_SHARE * (double)p->own_worst &&
                        mean <= OWN_SHARE * (double)p->own_mean;
         }
-        size_t answer_bytes = (size_t)p->n_answer * sizeof *p->answer;
-        bool is_answer = !in_float || memcmp(run.answer, p->answer, answer_bytes) == 0;
+        bool is_answer = !in_float || n_same == p->n_answer;
         if (!is_answer) printf("  %s: the answer to %d tokens differs\n", c->name, p->n_tokens);
         n_wrong += !is_close || !is_answer;
         worst = fmax(worst, prompt_worst);
         own = fmax(own, (double)p->own_worst);
-        n_positions += p->n_positions;
+        n_positions += n_compared;
         golden_run_release(&run);
     }
     if (place.device && !place.in_float && n_bounded == 0) { /* of no 16-bit run: as the others */
