@@ -298,7 +298,10 @@ void chat_engine_options(const struct chat *chat, const char *path, struct engin
                                    .max_sequences = 1,
                                    .kv_format = FORMAT_F16,
                                    .is_exact = c->exact,
-                                   .memory_bytes = c->memory};
+                                   .memory_bytes = c->memory,
+                                   .device = c->device,
+                                   .cuda_module = c->cuda_module,
+                                   .gpu_memory_bytes = c->gpu_memory};
 }
 
 static int start_worker(struct chat *chat, const char *path, struct err *err) {

@@ -179,7 +179,10 @@ static int check_model(const struct config *config, const struct frontend *front
                                      .max_sequences = 1,
                                      .kv_format = FORMAT_F16,
                                      .is_exact = config->exact,
-                                     .memory_bytes = config->memory};
+                                     .memory_bytes = config->memory,
+                                     .device = config->device,
+                                     .cuda_module = config->cuda_module,
+                                     .gpu_memory_bytes = config->gpu_memory};
     subcommand_row(front, "model", "%s", path);
     int result = engine_open(&e, &options, err);
     mem_free(path);

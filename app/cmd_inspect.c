@@ -175,7 +175,10 @@ static int show_all(const struct config *config, const struct frontend *front, c
                                      .max_sequences = 1,
                                      .kv_format = FORMAT_F16,
                                      .is_exact = config->exact,
-                                     .memory_bytes = config->memory};
+                                     .memory_bytes = config->memory,
+                                     .device = config->device,
+                                     .cuda_module = config->cuda_module,
+                                     .gpu_memory_bytes = config->gpu_memory};
     if (is_random)
         front->say(front->ui, TONE_NOTICE,
                    "there are no weights: what follows is as if they were here, by config.json");
