@@ -816,13 +816,21 @@ static int seed_anew(void **state) {
 static int run_cases(void) {
 #define CASE(test) cmocka_unit_test_setup(test, seed_anew)
     const struct CMUnitTest tests[] = {
-        CASE(test_linear),           CASE(test_linear_not_finite),
-        CASE(test_embed_and_gather), CASE(test_rms_norm),
-        CASE(test_silu_mul),         CASE(test_rope),
-        CASE(test_kv_write),         CASE(test_attention),
-        CASE(test_attention_long),   CASE(test_qkv),
-        CASE(test_gate_up),          CASE(test_head),
-        CASE(test_replay),           CASE(test_load),
+        CASE(test_linear),
+        CASE(test_linear_not_finite),
+        CASE(test_embed_and_gather),
+        CASE(test_rms_norm),
+        CASE(test_silu_mul),
+        CASE(test_rope),
+        CASE(test_kv_write),
+        CASE(test_attention),
+        CASE(test_attention_long),
+        CASE(test_qkv),
+        CASE(test_gate_up),
+        CASE(test_head),
+        CASE(test_sample),
+        CASE(test_replay),
+        CASE(test_load),
         CASE(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
