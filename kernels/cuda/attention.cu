@@ -199,6 +199,24 @@ static __device__ __forceinline__ void combine_splits(const struct attention_arg
     }
 }
 
+/* This lane's values of each head; heads that are not there are the first again. */
+template <typename A, int HEADS>
+static __device__ __forceinline__ void load_queries(float (*q)[VALUES], const A *from, int n_heads,
+                                                    int head_size, bool has_values, float scale) {
+    eight<A> packed[HEADS];
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        packed[h] = {};
+        if (has_values) packed[h] = load_eight(from + (h < n_heads ? h : 0) * head_size);
+    }
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        unpack_eight<A>(packed[h], q[h]);
+#pragma unroll
+        for (int i = 0; i < VALUES; i++) q[h][i] *= scale;
+    }
+}
+
 /* LANES: that share a key. HEADS: queries in a tile of those that share a key/value head. */
 template <typename T, int LANES, int HEADS>
 static __global__ void __launch_bounds__(THREADS) split_kernel(const struct attention_args a) {
@@ -237,14 +255,13 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
     wait_for_previous();
     load_keys<T, PARTS>(some, a, table, kv_head, at, keys.begin + part, early, keys.end);
     float q[HEADS][VALUES];
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-        const int head = first_head + (h < n_heads ? h : 0);
-        const size_t row = (t * (size_t)a.heads + (size_t)head) * (size_t)n;
-#pragma unroll
-        for (int i = 0; i < VALUES; i++)
-            q[h][i] = has_values ? load_as(a.q, row + (size_t)(at + i), a.activation) * a.scale : 0;
-    }
+    const size_t q_at = (t * (size_t)a.heads + (size_t)first_head) * (size_t)n + (size_t)at;
+    if (a.activation == FORMAT_BF16)
+        load_queries<bf16, HEADS>(q, (const bf16 *)a.q + q_at, n_heads, n, has_values, a.scale);
+    else if (a.activation == FORMAT_F16)
+        load_queries<f16, HEADS>(q, (const f16 *)a.q + q_at, n_heads, n, has_values, a.scale);
+    else
+        load_queries<float, HEADS>(q, (const float *)a.q + q_at, n_heads, n, has_values, a.scale);
     softmax<HEADS> s;
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
@@ -444,7 +461,7 @@ void attention_close(struct cuda_device *cuda) {
 }
 
 static bool is_aligned(const struct op_attention *op) {
-    return op->kv.head_size % VALUES == 0 && (uintptr_t)op->kv.k % 16 == 0 &&
+    return op->kv.head_size % VALUES == 0 && (uintptr_t)op->q % 16 == 0 && (uintptr_t)op->kv.k % 16 == 0 &&
            (uintptr_t)op->kv.v % 16 == 0;
 }
 
