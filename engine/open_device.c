@@ -83,11 +83,12 @@ static device_cuda_open_fn *find_module(const char *given, char reason[MAX_REASO
 static enum op_status open_cuda(struct device **out, const struct engine_options *o, int index,
                                 enum format stored, char reason[MAX_REASON]) {
     device_cuda_open_fn *open = find_module(o->cuda_module, reason);
+    const bool is_own = format_table[stored].uses & USE_ACTIVATION;
     const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI,
                                                 .index = index,
-                                                .activation = o->in_float            ? FORMAT_F32
-                                                              : stored == FORMAT_F16 ? FORMAT_F16
-                                                                                     : FORMAT_BF16};
+                                                .activation = o->in_float ? FORMAT_F32
+                                                              : is_own    ? stored
+                                                                          : FORMAT_BF16};
     return open ? open(out, &options, reason, MAX_REASON) : OP_NOT_SUPPORTED;
 }
 

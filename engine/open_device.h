@@ -11,7 +11,8 @@
 enum { DEVICE_NOTICE_BYTES = 256 };
 
 /*
- * `stored`: the format of most of the weights; a GPU computes F16 models in F16, others in BF16.
+ * `stored`: the format of most of the weights; a GPU computes in the format of F32, F16 and BF16
+ * models, others in BF16.
  * Where `auto` finds a GPU that cannot be used, the CPU is opened and `notice` says why; else it is
  * empty. A GPU that was asked for by name and is not there is an error (ERR_MEMORY).
  */

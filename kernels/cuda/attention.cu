@@ -4,26 +4,12 @@
  * few rows     split over the keys (Flash-Decoding): a block takes a stretch of the keys of one
  *              key/value head for all queries that share it, so that a key is read once. What the
  *              stretches came to is put together, in their order, by the block that is last.
+ * many rows    attention_tiles.cu
  * odd heads    a warp for each query, value by value.
  */
-#include "kernels/cuda/cuda.h"
-#include "kernels/cuda/rotate.cuh"
+#include "kernels/cuda/attention.cuh"
 
 #include <math_constants.h>
-
-struct attention_args {
-    void *y;
-    const void *q;
-    struct kv_view kv;
-    enum format activation;
-    int heads, window, max_blocks;
-    float scale;
-    const int *positions, *seq_of, *slots, *block_table;
-    float *partial; /* [T, H, n_splits, K + SUMMARY] */
-    int *counters;  /* [T, tiles]: splits that are done; 0 between launches */
-    int n_splits;
-    bool is_decode; /* each sequence has one row */
-};
 
 /* ---- few rows ---- */
 
@@ -199,6 +185,24 @@ static __device__ __forceinline__ void combine_splits(const struct attention_arg
     }
 }
 
+/* This lane's values of each head; heads that are not there are the first again. */
+template <typename A, int HEADS>
+static __device__ __forceinline__ void load_queries(float (*q)[VALUES], const A *from, int n_heads,
+                                                    int head_size, bool has_values, float scale) {
+    eight<A> packed[HEADS];
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        packed[h] = {};
+        if (has_values) packed[h] = load_eight(from + (h < n_heads ? h : 0) * head_size);
+    }
+#pragma unroll
+    for (int h = 0; h < HEADS; h++) {
+        unpack_eight<A>(packed[h], q[h]);
+#pragma unroll
+        for (int i = 0; i < VALUES; i++) q[h][i] *= scale;
+    }
+}
+
 /* LANES: that share a key. HEADS: queries in a tile of those that share a key/value head. */
 template <typename T, int LANES, int HEADS>
 static __global__ void __launch_bounds__(THREADS) split_kernel(const struct attention_args a) {
@@ -237,14 +241,13 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
     wait_for_previous();
     load_keys<T, PARTS>(some, a, table, kv_head, at, keys.begin + part, early, keys.end);
     float q[HEADS][VALUES];
-#pragma unroll
-    for (int h = 0; h < HEADS; h++) {
-        const int head = first_head + (h < n_heads ? h : 0);
-        const size_t row = (t * (size_t)a.heads + (size_t)head) * (size_t)n;
-#pragma unroll
-        for (int i = 0; i < VALUES; i++)
-            q[h][i] = has_values ? load_as(a.q, row + (size_t)(at + i), a.activation) * a.scale : 0;
-    }
+    const size_t q_at = (t * (size_t)a.heads + (size_t)first_head) * (size_t)n + (size_t)at;
+    if (a.activation == FORMAT_BF16)
+        load_queries<bf16, HEADS>(q, (const bf16 *)a.q + q_at, n_heads, n, has_values, a.scale);
+    else if (a.activation == FORMAT_F16)
+        load_queries<f16, HEADS>(q, (const f16 *)a.q + q_at, n_heads, n, has_values, a.scale);
+    else
+        load_queries<float, HEADS>(q, (const float *)a.q + q_at, n_heads, n, has_values, a.scale);
     softmax<HEADS> s;
 #pragma unroll
     for (int h = 0; h < HEADS; h++) {
@@ -337,7 +340,7 @@ static enum op_status split_launch(struct cuda_device *cuda, struct attention_ar
     const int n_tiles = (group + HEADS - 1) / HEADS * a.kv.n_kv_heads;
     const size_t shared = sizeof(float) * (size_t)(THREADS / WARP * HEADS * (a.kv.head_size + SUMMARY));
     const size_t part = sizeof(float) * (size_t)a.heads * (size_t)(a.kv.head_size + SUMMARY);
-    a.n_splits = 2 * cuda->n_sms / (n_tiles * rows);
+    a.n_splits = cuda->n_sms / (n_tiles * rows);
     if (a.n_splits > MOST_SPLITS) a.n_splits = MOST_SPLITS;
     const size_t room = cuda->partial_bytes / (part * (size_t)rows);
     if ((size_t)a.n_splits > room) a.n_splits = (int)room;
@@ -444,26 +447,31 @@ void attention_close(struct cuda_device *cuda) {
 }
 
 static bool is_aligned(const struct op_attention *op) {
-    return op->kv.head_size % VALUES == 0 && (uintptr_t)op->kv.k % 16 == 0 &&
+    return op->kv.head_size % VALUES == 0 && (uintptr_t)op->q % 16 == 0 && (uintptr_t)op->kv.k % 16 == 0 &&
            (uintptr_t)op->kv.v % 16 == 0;
 }
 
 enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attention *op) {
     const struct op_batch *b = op->batch;
-    const struct attention_args a = {op->y,      op->q,
-                                     op->kv,     cuda->base.activation,
-                                     op->heads,  op->window,
-                                     b->max_blocks, op->scale,
-                                     b->positions, b->seq_of,
-                                     b->slots,   b->block_table,
-                                     cuda->partial, cuda->counters,
-                                     1,
-                                     b->n_rows == b->n_seqs};
+    struct attention_args a = {};
+    a.y = op->y, a.q = op->q, a.kv = op->kv;
+    a.activation = cuda->base.activation;
+    a.heads = op->heads, a.window = op->window, a.scale = op->scale;
+    a.max_blocks = b->max_blocks, a.n_rows = b->n_rows, a.n_seqs = b->n_seqs;
+    a.positions = b->positions, a.seq_of = b->seq_of, a.slots = b->slots;
+    a.starts = b->starts, a.block_table = b->block_table;
+    a.partial = cuda->partial, a.counters = cuda->counters;
+    a.n_splits = 1;
+    a.is_decode = b->n_rows == b->n_seqs;
     const int rows = b->n_rows;
     if (!is_aligned(op))
         return launch(cuda, any_kernel,
                       dim3((unsigned)rows, blocks_for((size_t)op->heads, THREADS / WARP)), THREADS,
                       0, a);
+    if (!a.is_decode && b->starts) {
+        const enum op_status status = attention_tiles(cuda, a);
+        if (status != OP_NOT_SUPPORTED) return status;
+    }
     if (op->kv.format == FORMAT_F16) return split_keys<f16>(cuda, a, rows);
     if (op->kv.format == FORMAT_BF16) return split_keys<bf16>(cuda, a, rows);
     return split_keys<float>(cuda, a, rows);

@@ -59,25 +59,36 @@ template <typename T> struct qkv_job : qkv_rows<T> {
     struct kv_view kv;
     struct row_facts rows;
 
-    __device__ void finish(int atom, int col, const float *sums) const {
+    struct facts {
+        int slot;
+        float2 bias, rotation;
+    };
+    __device__ struct facts facts_of(int atom, int col) const {
         const int n = this->rope.head_size, n_pairs = n / 2, head = atom / n_pairs;
         const int i = atom % n_pairs, part = this->part_of(head), own = this->head_in(part, head);
-        const int slot = rows.slots[col];
-        if (slot < 0) return;
         const int2 at = pair_at(i, n_pairs, this->rope.interleaved);
-        float2 y = make_float2(sums[0], sums[1]);
         const float *bias = this->bias_of(part);
-        if (bias) y.x += bias[own * n + at.x], y.y += bias[own * n + at.y];
-        if (part < 2)
-            y = rotate(y.x, y.y,
-                       rotation_of(rows, (size_t)col, i, n_pairs, this->rope.logn_tokens, part == 0));
+        struct facts f = {rows.slots[col], {0, 0}, {1, 0}};
+        if (bias) f.bias = make_float2(bias[own * n + at.x], bias[own * n + at.y]);
+        if (part < 2 && f.slot >= 0)
+            f.rotation =
+                rotation_of(rows, (size_t)col, i, n_pairs, this->rope.logn_tokens, part == 0);
+        return f;
+    }
+    __device__ void look_up(struct facts &, int, int) const {}
+    __device__ void finish(const struct facts &f, int atom, int col, const float *sums) const {
+        const int n = this->rope.head_size, n_pairs = n / 2, head = atom / n_pairs;
+        const int i = atom % n_pairs, part = this->part_of(head), own = this->head_in(part, head);
+        if (f.slot < 0) return;
+        const int2 at = pair_at(i, n_pairs, this->rope.interleaved);
+        const float2 y = rotate(sums[0] + f.bias.x, sums[1] + f.bias.y, f.rotation);
         if (part == 0) {
             T *to = q + ((size_t)col * (size_t)this->n_heads + (size_t)own) * (size_t)n;
             to[at.x] = from_float<T>(y.x);
             to[at.y] = from_float<T>(y.y);
         } else {
             void *plane = part == 1 ? kv.k : kv.v;
-            const size_t to = cache_row(kv, slot, own);
+            const size_t to = cache_row(kv, f.slot, own);
             store_as(plane, to + (size_t)at.x, kv.format, y.x);
             store_as(plane, to + (size_t)at.y, kv.format, y.y);
         }
@@ -89,7 +100,12 @@ template <typename T> struct qkv_raw_job : qkv_rows<T> {
     enum { ATOM = 2 };
     T *q, *k, *v;
 
-    __device__ void finish(int atom, int col, const float *sums) const {
+    struct facts {};
+    __device__ struct facts facts_of(int, int) const {
+        return {};
+    }
+    __device__ void look_up(struct facts &, int, int) const {}
+    __device__ void finish(const struct facts &, int atom, int col, const float *sums) const {
         const int n = this->rope.head_size, n_pairs = n / 2, head = atom / n_pairs;
         const int part = this->part_of(head), own = this->head_in(part, head);
         const int heads = part == 0 ? this->n_heads : this->n_kv_heads;
@@ -230,7 +246,12 @@ template <typename T> struct gate_up_job {
     __device__ const T *row(int atom, int i) const {
         return (i ? up : gate) + (size_t)atom * (size_t)k;
     }
-    __device__ void finish(int atom, int col, const float *sums) const {
+    struct facts {};
+    __device__ struct facts facts_of(int, int) const {
+        return {};
+    }
+    __device__ void look_up(struct facts &, int, int) const {}
+    __device__ void finish(const struct facts &, int atom, int col, const float *sums) const {
         const float g = sums[0];
         y[(size_t)col * (size_t)n + (size_t)atom] = from_float<T>(g / (1 + __expf(-g)) * sums[1]);
     }
@@ -272,7 +293,12 @@ template <typename T> struct head_job {
     __device__ const T *row(int atom, int) const {
         return w + (size_t)atom * (size_t)k;
     }
-    __device__ void finish(int atom, int col, const float *sums) const {
+    struct facts {};
+    __device__ struct facts facts_of(int, int) const {
+        return {};
+    }
+    __device__ void look_up(struct facts &, int, int) const {}
+    __device__ void finish(const struct facts &, int atom, int col, const float *sums) const {
         logits[(size_t)col * (size_t)n + (size_t)atom] = sums[0];
     }
 };

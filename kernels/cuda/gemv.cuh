@@ -202,16 +202,40 @@ static __device__ __forceinline__ void gemv_share_x(T *shared, const T *x, const
     }
 }
 
-/* The same for one column that is to be normalised: x * weight. Its scale comes later, with the
- * sums; half, whose range is small, gets it now. Returns the scale that is still to come. */
+/* Norm weights of eight columns. */
+struct gemv_eight {
+    float v[8];
+};
+static __device__ __forceinline__ struct gemv_eight gemv_load_eight(const float *from) {
+    const float4 a = ((const float4 *)from)[0], b = ((const float4 *)from)[1];
+    return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
+}
+
 template <typename T>
-static __device__ __forceinline__ void gemv_share_normed_x(T *shared, float *squares, const T *x,
-                                                           const int *outputs, const float *norm,
-                                                           const struct gemv_plan &p, float eps) {
+static __device__ __forceinline__ uint4 gemv_pack(const float *v) {
+    union {
+        uint4 packed;
+        unsigned short halves[8];
+    } u;
+#pragma unroll
+    for (int k = 0; k < 8; k++) {
+        const T rounded = from_float<T>(v[k]);
+        u.halves[k] = *(const unsigned short *)&rounded;
+    }
+    return u.packed;
+}
+
+/* The same for one column that is to be normalised: x * weight. Its scale comes later, with the
+ * sums; half, whose range is small, gets it now. `first`: the weights of the first eight columns
+ * of this thread, which do not have to wait for x. */
+template <typename T>
+static __device__ __forceinline__ void
+gemv_share_normed_x(T *shared, float *squares, const T *x, const int *outputs, const float *norm,
+                    struct gemv_eight first, const struct gemv_plan &p, float eps) {
+    const int begin = (int)threadIdx.x * 8;
     if (outputs) x += (size_t)outputs[0] * (size_t)p.k;
-    float sum = 0, scale = 1;
-    for (int i = (int)threadIdx.x * 8; i < p.k; i += GEMV_THREADS * 8) {
-        float v[8];
+    float sum = 0, scale = 1, v[8];
+    for (int i = begin; i < p.k; i += GEMV_THREADS * 8) {
         unpack<T>(*(const uint4 *)(x + i), v);
 #pragma unroll
         for (int k = 0; k < 8; k++) sum += v[k] * v[k];
@@ -224,14 +248,16 @@ static __device__ __forceinline__ void gemv_share_normed_x(T *shared, float *squ
         for (int w = 0; w < GEMV_WARPS; w++) sum += squares[w];
         scale = 1 / sqrtf(sum / (float)p.k + eps);
     }
-    for (int i = (int)threadIdx.x * 8; i < p.x_stride; i += GEMV_THREADS * 8) {
-        float v[8];
-        T rounded[8];
-        unpack<T>(i < p.k ? *(const uint4 *)(x + i) : make_uint4(0, 0, 0, 0), v);
+    for (int i = begin; i < p.x_stride; i += GEMV_THREADS * 8) {
+        uint4 packed = make_uint4(0, 0, 0, 0);
+        if (i < p.k) {
+            const struct gemv_eight weights = i == begin ? first : gemv_load_eight(norm + i);
+            unpack<T>(*(const uint4 *)(x + i), v);
 #pragma unroll
-        for (int k = 0; k < 8; k++)
-            rounded[k] = from_float<T>(i < p.k ? v[k] * scale * norm[i + k] : 0);
-        memcpy(shared + i, rounded, sizeof rounded);
+            for (int k = 0; k < 8; k++) v[k] *= scale * weights.v[k];
+            packed = gemv_pack<T>(v);
+        }
+        *(uint4 *)(shared + i) = packed;
     }
 }
 
@@ -255,12 +281,15 @@ static __device__ __forceinline__ uint4 gemv_x(const T *x, size_t stride, int at
 
 /*
  * Job: which rows, and what becomes of their sums.
- *   enum { ATOM };                                          rows of an atom
- *   const T *row(int atom, int i) const;                    row i of an atom
- *   void finish(int atom, int col, const float *sums) const;
+ *   enum { ATOM };                      rows of an atom
+ *   const T *row(int atom, int i)       row i of an atom
+ *   struct facts                        what finish() needs beside the sums:
+ *   facts_of(atom, col)                   weights and the batch's facts, before the wait
+ *   look_up(facts &, atom, col)           what earlier kernels wrote, as early as can be
+ *   finish(facts, atom, col, sums)
  */
 template <typename T, bool NORM, class Job>
-static __global__ void __launch_bounds__(GEMV_THREADS)
+static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
     gemv_kernel(const Job job, const struct gemv_plan p, const T *x, const int *outputs,
                 const float *norm, float eps) {
     extern __shared__ __align__(16) unsigned char shared[];
@@ -285,11 +314,20 @@ static __global__ void __launch_bounds__(GEMV_THREADS)
     for (int i = 0; i < GEMV_DEPTH; i++)
         gemv_fetch<T>(fetched, from, p, n_groups, rows, ring + i * GEMV_STEP);
 
+    struct gemv_eight norm_weights = {};
+    if constexpr (NORM)
+        if ((int)threadIdx.x * 8 < p.k) norm_weights = gemv_load_eight(norm + threadIdx.x * 8);
+    /* what this thread will finish first */
+    const int own_atom = (int)threadIdx.x / p.n_cols, own_col = (int)threadIdx.x % p.n_cols;
+    typename Job::facts own = {};
+    if (own_atom < n_atoms) own = job.facts_of(first + own_atom, own_col);
+
     wait_for_previous();
+    if (own_atom < n_atoms) job.look_up(own, first + own_atom, own_col);
     size_t x_stride = (size_t)p.x_stride;
     const T *x_from = shared_x;
     if constexpr (NORM) {
-        gemv_share_normed_x<T>(shared_x, squares, x, outputs, norm, p, eps);
+        gemv_share_normed_x<T>(shared_x, squares, x, outputs, norm, norm_weights, p, eps);
     } else if (p.x_stride > 0) {
         gemv_share_x<T>(shared_x, x, outputs, p);
     } else {
@@ -337,7 +375,11 @@ static __global__ void __launch_bounds__(GEMV_THREADS)
                 sum[a] += parts[((atom * Job::ATOM + a) * p.n_slices + slice) * p.n_cols + col];
             sum[a] *= scale;
         }
-        job.finish(first + atom, col, sum);
+        if (i >= GEMV_THREADS) {
+            own = job.facts_of(first + atom, col);
+            job.look_up(own, first + atom, col);
+        }
+        job.finish(own, first + atom, col, sum);
     }
 }
 

@@ -14,12 +14,17 @@ template <typename T, typename Y> struct linear_job {
     __device__ const T *row(int atom, int) const {
         return w + (size_t)atom * (size_t)k;
     }
-    __device__ void finish(int atom, int col, const float *sums) const {
-        Y *to = y + (size_t)col * (size_t)n + (size_t)atom;
-        float sum = sums[0];
-        if (bias) sum += bias[atom];
-        if (adds) sum += to_float(*to);
-        *to = from_float<Y>(sum);
+    struct facts {
+        float bias, y;
+    };
+    __device__ struct facts facts_of(int atom, int) const {
+        return {bias ? bias[atom] : 0, 0};
+    }
+    __device__ void look_up(struct facts &f, int atom, int col) const {
+        if (adds) f.y = to_float(y[(size_t)col * (size_t)n + (size_t)atom]);
+    }
+    __device__ void finish(const struct facts &f, int atom, int col, const float *sums) const {
+        y[(size_t)col * (size_t)n + (size_t)atom] = from_float<Y>(sums[0] + f.bias + f.y);
     }
 };
 
