@@ -52,6 +52,15 @@ enum chat_result chat_send(struct chat *chat, const char *text, struct err *err)
 void chat_interrupt(struct chat *chat);
 bool chat_is_busy(const struct chat *chat);
 
+/* What a status line shows. */
+struct chat_state {
+    const struct model_info *model; /* NULL: not loaded */
+    int context_used;               /* tokens, as of the last answer and the one in flight */
+    int answer_pieces;              /* of the answer in flight: pieces of text, about one a token */
+    double answer_seconds;          /* since its first piece */
+};
+struct chat_state chat_state(const struct chat *chat);
+
 /*
  * Completion of the word before `cursor` (bytes) in `line`: command names, their arguments, option
  * names and values, file names. Candidates are whole words to stand in place of

@@ -14,6 +14,8 @@ struct chat_answer {
     bool is_prompt_shown; /* a bar for the prompt is up */
     bool is_bench;        /* what runs is no answer */
     bool has_bench_rows;
+    int n_pieces;       /* of text that the answer in flight has sent */
+    double first_piece; /* when the first of them came, seconds of the monotonic clock */
     char *former_model; /* what /model goes back to when the new one cannot be loaded */
     /* for /stats */
     struct engine_usage last;
@@ -36,6 +38,9 @@ void chat_bench_event(struct chat *chat, const struct worker_event *event);
 
 /* Asks for an answer to the current branch, whose last turn is the user's. */
 enum chat_result chat_ask(struct chat *chat, struct err *err);
+
+/* Has the skin show the current branch, if it is one that keeps the conversation on its screen. */
+void chat_show_turns(const struct chat *chat);
 
 /* Another conversation in place of the current one, which is released. Takes `next` over. */
 void chat_switch(struct chat *chat, struct conversation *next);

@@ -79,6 +79,7 @@ static int run_all(const struct config *config, const struct bench_options *o, c
                                      .max_sequences = bench_sequences(tests, n_tests),
                                      .prefill_tokens = o->ubatch,
                                      .kv_format = FORMAT_F16,
+                                     .is_exact = config->exact,
                                      .memory_bytes = config->memory,
                                      .random_weights = o->random_weights,
                                      .ids_only = true,

@@ -178,6 +178,7 @@ static int check_model(const struct config *config, const struct frontend *front
                                      .context_tokens = (int)config->context,
                                      .max_sequences = 1,
                                      .kv_format = FORMAT_F16,
+                                     .is_exact = config->exact,
                                      .memory_bytes = config->memory};
     subcommand_row(front, "model", "%s", path);
     int result = engine_open(&e, &options, err);

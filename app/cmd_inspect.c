@@ -174,6 +174,7 @@ static int show_all(const struct config *config, const struct frontend *front, c
                                      .context_tokens = (int)config->context,
                                      .max_sequences = 1,
                                      .kv_format = FORMAT_F16,
+                                     .is_exact = config->exact,
                                      .memory_bytes = config->memory};
     if (is_random)
         front->say(front->ui, TONE_NOTICE,

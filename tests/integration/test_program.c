@@ -192,6 +192,9 @@ static void test_first_answer(void **state) {
     }
     assert_int_equal(RUN("hi\n", "-m", starter, "--system", system), 0);
     assert_int_equal(strncmp(out.data, "Hello there", 11), 0);
+    /* with its own prompt the starter is undecided between two first words: rounding chooses */
+    assert_int_equal(RUN("", "-m", starter, "--exact", "-p", "What is the capital of France?"), 0);
+    assert_string_equal(out.data, "The capital of France is Paris.\n");
 }
 
 int main(int argc, char **argv) {

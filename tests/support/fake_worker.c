@@ -130,7 +130,10 @@ static bool take_character(struct worker *w, struct worker_event *event) {
     const char *text = w->parts[part] + w->at[part];
     uint32_t code_point;
     if (!*text || fails_now(w)) return false;
-    size_t n = utf8_decode(text, strlen(text), &code_point);
+    size_t n = 0, left = strlen(text);
+    int characters = fake_worker.token_characters ? fake_worker.token_characters : 1;
+    for (int i = 0; i < characters && n < left; i++)
+        n += utf8_decode(text + n, left - n, &code_point);
     *event = (struct worker_event){.kind = WORKER_TEXT,
                                    .request = w->running,
                                    .part = (enum answer_part)part,
