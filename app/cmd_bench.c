@@ -59,7 +59,8 @@ static int run_threads(struct printer *p, const struct engine_options *options,
     struct engine *e = NULL;
     if (engine_open(&e, options, err) != 0) return -1;
     const struct model_info *info = engine_info(e);
-    bench_about_model(&p->about, info);
+    bool is_named = options->random_weights && *options->random_weights;
+    bench_about_model(&p->about, info, is_named ? options->random_weights : NULL);
     p->about.cpu = info->processor;
     p->about.gpu = strcmp(info->backend, "CPU") == 0 ? "" : info->device;
     int result = bench_run(e, plan, &host, err);
