@@ -1,5 +1,6 @@
 /* Commands about the model and what it costs. */
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
@@ -49,7 +50,6 @@ static enum chat_result show_model(struct chat *chat, struct err *err) {
 }
 
 enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err *err) {
-    struct engine_options options;
     struct memory_plan plan;
     if (!*arguments) return show_model(chat, err);
     char *path = config_expand_path(chat->config, arguments);
@@ -58,7 +58,7 @@ enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err 
         return CHAT_FAILED;
     }
     /* what is plainly no model is found out before the old one is given up */
-    chat_engine_options(chat, path, &options);
+    const struct engine_options options = engine_setup(chat->config, path);
     int result = engine_plan(&options, &plan, err);
     if (result == 0) result = chat_load(chat, path, err);
     mem_free(path);
