@@ -163,6 +163,9 @@ INLINE void dot_segment(enum format format, unpacker *unpack, const uint8_t *w, 
     for (int r = 0; r < DOT_ROWS; r++) acc[r] = vec8_zero();
     for (size_t unit = from / 32; unit < to / 32; unit++) {
         UNROLL for (int r = 0; r < n_rows; r++) {
+            if (n_rows == DOT_ROWS) /* the rows that come next: caches do not look that far */
+                __builtin_prefetch(w + (size_t)(r + DOT_ROWS) * row_bytes +
+                                   format_row_bytes(format, unit * 32));
             unpack(w + (size_t)r * row_bytes, unit, values);
             UNROLL for (int v = 0; v < 4; v++) {
                 acc[r] = vec8_fma(values[v], vec8_load(x + unit * 32 + v * 8), acc[r]);
