@@ -166,10 +166,17 @@ static void keep_text(struct buf *text, const struct worker_event *event) {
     }
 }
 
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 static void take_text(struct chat *chat, const struct worker_event *event) {
     struct chat_answer *a = chat->answer;
     struct buf clean = {0};
     end_prompt_bar(chat);
+    if (a->n_pieces++ == 0) a->first_piece = now();
     keep_text(&a->parts[event->part], event);
     if (!chat->front->is_terminal) {
         chat->front->answer_text(chat->front->ui, event->part, event->text, event->n_text);
@@ -266,6 +273,7 @@ enum chat_result chat_ask(struct chat *chat, struct err *err) {
         buf_clear(&a->parts[part]);
         a->sanitizers[part] = (struct sanitizer){0};
     }
+    a->n_pieces = 0;
     a->seed = pick_seed(chat->config);
     a->is_waiting = !chat->is_ready;
     if (chat->is_ready && post(chat, err) != 0) return CHAT_FAILED;
@@ -290,7 +298,10 @@ void chat_engine_options(const struct chat *chat, const char *path, struct engin
                                    .max_sequences = 1,
                                    .kv_format = FORMAT_F16,
                                    .is_exact = c->exact,
-                                   .memory_bytes = c->memory};
+                                   .memory_bytes = c->memory,
+                                   .device = c->device,
+                                   .cuda_module = c->cuda_module,
+                                   .gpu_memory_bytes = c->gpu_memory};
 }
 
 static int start_worker(struct chat *chat, const char *path, struct err *err) {
@@ -319,9 +330,49 @@ int chat_begin(struct chat *chat, struct conversation *out, struct err *err) {
     return -1;
 }
 
+/* Texts that the skin may show, freed together. */
+static char *clean_copy(const struct chat *chat, const char *text) {
+    struct buf clean = {0};
+    if (!text) return mem_strdup("");
+    if (!chat->front->is_terminal) return mem_strdup(text);
+    sanitize_text(text, strlen(text), &clean);
+    return clean.data ? clean.data : mem_strdup("");
+}
+
+static void show_branch(const struct chat *chat, const struct turn *const *turns, size_t n,
+                        struct shown_turn *shown, char **texts) {
+    bool failed = false;
+    for (size_t i = 0; i < n; i++) {
+        texts[2 * i] = clean_copy(chat, turns[i]->content);
+        texts[2 * i + 1] = clean_copy(chat, turns[i]->reasoning);
+        failed |= !texts[2 * i] || !texts[2 * i + 1];
+        shown[i] = (struct shown_turn){.id = turns[i]->id,
+                                       .is_user = turns[i]->role == ROLE_USER,
+                                       .is_partial = turns[i]->is_partial,
+                                       .text = texts[2 * i],
+                                       .reasoning = texts[2 * i + 1]};
+    }
+    if (!failed) chat->front->turns(chat->front->ui, shown, n);
+    for (size_t i = 0; i < 2 * n; i++) mem_free(texts[i]);
+}
+
+void chat_show_turns(const struct chat *chat) {
+    const struct turn **turns;
+    size_t n;
+    if (!chat->front->turns || conversation_branch(&chat->conversation, &turns, &n, NULL) != 0)
+        return;
+    struct shown_turn *shown = mem_zalloc(n + 1, sizeof *shown);
+    char **texts = mem_zalloc(2 * n + 1, sizeof *texts);
+    if (shown && texts) show_branch(chat, turns, n, shown, texts);
+    mem_free(shown);
+    mem_free(texts);
+    mem_free(turns);
+}
+
 void chat_switch(struct chat *chat, struct conversation *next) {
     conversation_release(&chat->conversation);
     chat->conversation = *next;
+    chat_show_turns(chat);
     if (*chat->conversation.notice) chat_say(chat, TONE_NOTICE, "%s", chat->conversation.notice);
 }
 
@@ -432,8 +483,15 @@ static int handle(struct chat *chat, const struct worker_event *event, struct er
     case WORKER_TEXT:
         if (is_current) take_text(chat, event);
         return 0;
+    case WORKER_BENCH:
+    case WORKER_ROW:
+        if (is_current) chat_bench_event(chat, event);
+        return 0;
     case WORKER_END:
-        if (is_current) finish_answer(chat, event);
+        if (is_current && chat->answer->is_bench)
+            chat_bench_event(chat, event);
+        else if (is_current)
+            finish_answer(chat, event);
         return 0;
     }
     bug("event %d", event->kind);
@@ -457,6 +515,17 @@ int chat_pump(struct chat *chat, struct err *err) {
 
 bool chat_is_busy(const struct chat *chat) {
     return chat->running || chat->answer->is_waiting;
+}
+
+struct chat_state chat_state(const struct chat *chat) {
+    const struct chat_answer *a = chat->answer;
+    struct chat_state state = {.model = worker_info(chat->worker),
+                               .context_used = a->last.prompt_tokens + a->last.answer_tokens};
+    if (!chat->running) return state;
+    state.context_used += a->n_pieces;
+    state.answer_pieces = a->n_pieces;
+    state.answer_seconds = a->n_pieces ? now() - a->first_piece : 0;
+    return state;
 }
 
 void chat_interrupt(struct chat *chat) {

@@ -12,7 +12,11 @@ struct chat_answer {
     uint64_t seed;
     bool is_waiting;      /* for the model to be loaded */
     bool is_prompt_shown; /* a bar for the prompt is up */
-    char *former_model;   /* what /model goes back to when the new one cannot be loaded */
+    bool is_bench;        /* what runs is no answer */
+    bool has_bench_rows;
+    int n_pieces;       /* of text that the answer in flight has sent */
+    double first_piece; /* when the first of them came, seconds of the monotonic clock */
+    char *former_model; /* what /model goes back to when the new one cannot be loaded */
     /* for /stats */
     struct engine_usage last;
     uint64_t n_answers, n_prompt_tokens, n_cached_tokens, n_answer_tokens;
@@ -29,8 +33,14 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
 /* The result of a change of the conversation: what could not be saved is said, not fatal. */
 void chat_check_saved(const struct chat *chat, int result, const struct err *err);
 
+/* What the worker says of a bench in flight. */
+void chat_bench_event(struct chat *chat, const struct worker_event *event);
+
 /* Asks for an answer to the current branch, whose last turn is the user's. */
 enum chat_result chat_ask(struct chat *chat, struct err *err);
+
+/* Has the skin show the current branch, if it is one that keeps the conversation on its screen. */
+void chat_show_turns(const struct chat *chat);
 
 /* Another conversation in place of the current one, which is released. Takes `next` over. */
 void chat_switch(struct chat *chat, struct conversation *next);

@@ -4,6 +4,7 @@
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_SYSTEM_BYTES = 1 << 20 };
@@ -65,6 +66,10 @@ enum chat_result cmd_history(struct chat *chat, const char *arguments, struct er
     const struct turn **turns;
     size_t n;
     (void)arguments;
+    if (chat->front->turns) {
+        chat_show_turns(chat);
+        return CHAT_DONE;
+    }
     if (conversation_branch(&chat->conversation, &turns, &n, err) != 0) return CHAT_FAILED;
     if (chat->conversation.title)
         chat_say(chat, TONE_OUTPUT, "%s: %s", chat->conversation.id, chat->conversation.title);
@@ -78,6 +83,40 @@ enum chat_result cmd_history(struct chat *chat, const char *arguments, struct er
         buf_release(&text);
     }
     if (!n) chat_say(chat, TONE_OUTPUT, "nothing has been said yet");
+    mem_free(turns);
+    return CHAT_DONE;
+}
+
+/* A row with the message's number and the words around the place. */
+static void list_match(struct chat *chat, const struct turn *turn, const char *at) {
+    enum { AROUND = 60 };
+    const char *begin = at - turn->content > AROUND ? at - AROUND : turn->content;
+    while (begin < at && ((unsigned char)*begin & 0xC0) == 0x80) begin++;
+    char number[24], text[256];
+    snprintf(number, sizeof number, "%llu", (unsigned long long)turn->id);
+    snprintf(text, sizeof text, "%.200s", begin);
+    const char *const cells[] = {number, role_name(turn->role), text};
+    chat_row(chat, false, 3, cells);
+}
+
+enum chat_result cmd_find(struct chat *chat, const char *arguments, struct err *err) {
+    const struct turn **turns;
+    size_t n, found = 0;
+    if (!*arguments) return refuse(err, "/find: the text to look for is needed");
+    if (chat->front->find) {
+        chat->front->find(chat->front->ui, arguments);
+        return CHAT_DONE;
+    }
+    if (conversation_branch(&chat->conversation, &turns, &n, err) != 0) return CHAT_FAILED;
+    for (size_t i = 0; i < n; i++) {
+        const char *at = strcasestr(turns[i]->content, arguments);
+        if (at) list_match(chat, turns[i], at);
+        found += at != NULL;
+    }
+    if (found)
+        chat_row(chat, false, 0, NULL);
+    else
+        chat_say(chat, TONE_OUTPUT, "not found");
     mem_free(turns);
     return CHAT_DONE;
 }
@@ -128,6 +167,7 @@ enum chat_result cmd_regen(struct chat *chat, const char *arguments, struct err 
                  "at temperature 0 the answer comes out the same; /set temperature 0.7 varies it");
     if (message->id != chat->conversation.leaf)
         chat_check_saved(chat, conversation_move(&chat->conversation, message->id, err), err);
+    chat_show_turns(chat);
     return chat_ask(chat, err);
 }
 
@@ -135,8 +175,10 @@ enum chat_result cmd_undo(struct chat *chat, const char *arguments, struct err *
     const struct turn *message = chat_last_message(chat);
     (void)arguments;
     if (!message) return refuse(err, "there is nothing to take back");
+    int result = conversation_move(&chat->conversation, message->parent, err);
+    chat_show_turns(chat);
     chat_say(chat, TONE_NOTICE, "taken back: %.200s", message->content);
-    return done(chat, conversation_move(&chat->conversation, message->parent, err), err);
+    return done(chat, result, err);
 }
 
 enum chat_result cmd_edit(struct chat *chat, const char *arguments, struct err *err) {
@@ -158,5 +200,6 @@ enum chat_result cmd_edit(struct chat *chat, const char *arguments, struct err *
     mem_free(text);
     if (result != 0 && err->kind == ERR_MEMORY) return CHAT_FAILED;
     chat_check_saved(chat, result, err);
+    chat_show_turns(chat);
     return chat_ask(chat, err);
 }

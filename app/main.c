@@ -54,7 +54,7 @@ static int run_subcommand(const struct config *config, struct err *err) {
                                    .progress = progress};
     const char *name = config->arguments.items[0];
 #define SUBCOMMAND(id, ...)                                                                        \
-    if (strcmp(name, #id) == 0) return cmd_##id(config, &front, err);
+    if (strcmp(name, #id) == 0) return subcommand_##id(config, &front, err);
 #define COMMAND(...)
 #include "app/commands.def"
 #undef COMMAND
@@ -118,7 +118,8 @@ static int run(struct config *config) {
     }
     bool has_prompt = config->prompt || config->file || config->json || config->lines;
     if (has_prompt || !isatty(STDIN_FILENO)) return script_run(config);
-    return plain_run(config);
+    bool is_plain = config->plain || !isatty(STDOUT_FILENO);
+    return is_plain ? plain_run(config) : fullscreen_run(config);
 }
 
 int main(int argc, char **argv) {

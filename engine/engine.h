@@ -48,7 +48,11 @@ struct engine_options {
     bool is_exact;    /* weights as stored, activations float: the reference */
     bool is_baseline; /* kernels of every x86-64 only (tests) */
     bool defers;      /* as on a GPU: a step returns what the pass before it drew (tests) */
-    uint64_t memory_bytes; /* budget for everything; 0: what is free now */
+    uint64_t memory_bytes;     /* budget for everything; 0: what is free now */
+    const char *device;        /* "auto", "cpu", "cuda", "cuda:N"; NULL: the CPU */
+    const char *cuda_module;   /* the file of the CUDA backend; NULL: beside the program */
+    uint64_t gpu_memory_bytes; /* the same budget where a GPU computes */
+    bool in_float;             /* a GPU computes in float as the CPU does (tests) */
     /* Called while opening: what is being done and how far it is, 0 to 1; false cancels. */
     bool (*progress)(void *ud, const char *what, float share);
     void *progress_ud;
@@ -80,6 +84,7 @@ struct model_info {
     const char *backend; /* "CPU" */
     char processor[64];  /* of the host: "AMD EPYC 7763" */
     int threads;
+    enum format kv_format;
     int max_sequences;
     int pass_rows; /* of a pass at most */
     struct memory_plan plan;
@@ -174,11 +179,12 @@ struct engine_load {
 };
 struct engine_load engine_load(const struct engine *e);
 
-/* What is in memory now: of the process; on a GPU of the device, by this engine. */
+/* What is in memory now: of the process; on a device with memory of its own, of that by this
+ * engine. */
 uint64_t engine_memory_bytes(const struct engine *e);
 
 /* What decoding is measured against: bytes per second that the device, with the engine's threads,
- * reads memory with. Measured now, in about a tenth of a second; 0: it cannot be. */
+ * reads memory with. Measured now, which takes some tenths of a second; 0: it cannot be. */
 double engine_read_speed(struct engine *e);
 
 /* Drops every cached prefix (/clear, tests). */

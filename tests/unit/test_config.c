@@ -416,12 +416,12 @@ static void test_environment(void **state) {
     setenv("TERM", "dumb", 1);
     assert_int_equal(open_with(&c, &err, NULL), 0);
     assert_int_equal(c.seed, 12);
-    assert_int_equal(c.color, COLOR_NEVER);
+    assert_int_equal(c.color, COLORS_NEVER);
     assert_true(c.plain);
     assert_string_equal(c.from[OPTION_plain], "TERM");
     config_release(&c);
     assert_int_equal(open_with(&c, &err, WORDS("--color=always", "--no-plain")), 0);
-    assert_int_equal(c.color, COLOR_ALWAYS);
+    assert_int_equal(c.color, COLORS_ALWAYS);
     assert_false(c.plain);
     config_release(&c);
     setenv("QWEN_CHAT_TEMP", "1", 1); /* it is QWEN_CHAT_TEMPERATURE */
@@ -434,7 +434,7 @@ static void test_environment(void **state) {
     setenv("TERM", "xterm", 1);
     setenv("XDG_DATA_HOME", "relative/path", 1); /* neither do relative paths */
     assert_int_equal(open_with(&c, &err, NULL), 0);
-    assert_int_equal(c.color, COLOR_AUTO);
+    assert_int_equal(c.color, COLORS_AUTO);
     assert_int_equal(strncmp(c.data_folder, root, strlen(root)), 0);
     config_release(&c);
 }
