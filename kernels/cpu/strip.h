@@ -155,8 +155,8 @@ INLINE lane_floats add_unit(struct strip_facts facts, const struct unit *u, cons
                             lane_floats sum) {
     lane_ints first = ints_set(0, 0), second;
     if (facts.has_two_scales) {
-        first = ints_set(x->minus_sums[0] - x->minus_sums[1], facts.offset);
-        second = ints_set(x->minus_sums[1], facts.offset);
+        first = ints_set(x->minus_sums[1], facts.offset);
+        second = ints_set(x->minus_sums[2], facts.offset);
         first = ints_dot(first, u->w, 4, x->q, facts.bits);
         second = ints_dot(second, u->w + 4, 4, x->q + 16, facts.bits);
         lane_floats scale = floats_set(x->scale);
@@ -259,6 +259,7 @@ static void round_row(const float *x, size_t n_units, struct rounded *out) {
         out->scale = is_zero ? 0 : largest / 127;
         out->sum = out->scale * (float)(sums[0] + sums[1]);
         out->minus_sums[0] = -sums[0] - sums[1];
-        out->minus_sums[1] = -sums[1];
+        out->minus_sums[1] = -sums[0];
+        out->minus_sums[2] = -sums[1];
     }
 }
