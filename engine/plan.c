@@ -1,7 +1,7 @@
 /*
  * The memory plan. Everything is counted from the headers of the checkpoint:
  *
- *   weights      tensor bytes as stored (mapped, or uploaded). An embedding of which only some
+ *   weights      tensor bytes as stored (mapped, packed or uploaded). An embedding of which only some
  *                rows are read counts whole: kernels map up to 2 MiB around each
  *   KV cache     bytes per token * context
  *   activations  the arena of a pass, the sampler's workspace, the arrays of a batch

@@ -53,7 +53,7 @@ struct device {
     enum op_status (*sync)(struct device *);
 
     /* How the device wants a matrix of that format; STORED: as it is. pack() writes the stored
-     * matrix `from`, in host memory, to layout_bytes() of device memory. */
+     * matrix `from`, in host memory, to layout_bytes() of device memory; not while recording. */
     enum matrix_layout (*layout)(const struct device *, enum format);
     enum op_status (*pack)(struct device *, void *to, const struct matrix *from);
 
