@@ -412,6 +412,7 @@ void chat_close(struct chat *chat) {
     if (chat->answer) {
         buf_release(&chat->answer->parts[PART_REASONING]);
         buf_release(&chat->answer->parts[PART_ANSWER]);
+        buf_release(&chat->answer->attached);
         mem_free(chat->answer->former_model);
         mem_free(chat->answer);
     }
@@ -535,8 +536,14 @@ enum chat_result chat_send(struct chat *chat, const char *text, struct err *err)
         err_set(err, ERR_OTHER, "an answer is running: stop it first (Ctrl-C), or wait");
         return fail(chat, err);
     }
-    const struct turn turn = {.role = ROLE_USER, .content = (char *)(uintptr_t)text};
+    struct buf *attached = &chat->answer->attached;
+    size_t n_attached = attached->n;
+    if (n_attached > 0) buf_puts(attached, text);
+    if (attached->failed) return fail(chat, (err_memory(err, strlen(text), "the message"), err));
+    const struct turn turn = {.role = ROLE_USER,
+                              .content = n_attached > 0 ? attached->data : (char *)(uintptr_t)text};
     int result = conversation_add(&chat->conversation, &turn, err);
+    if (n_attached > 0) buf_release(attached);
     if (result != 0 && err->kind == ERR_MEMORY) return fail(chat, err);
     chat_check_saved(chat, result, err);
     enum chat_result sent = chat_ask(chat, err);

@@ -6,7 +6,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_LISTED = 20 };
 
@@ -24,27 +23,16 @@ enum chat_result cmd_save(struct chat *chat, const char *arguments, struct err *
     return CHAT_DONE;
 }
 
-static void list_entry(struct chat *chat, const struct conversation_entry *entry) {
-    char when[32], turns[24];
-    time_t seconds = (time_t)(entry->unix_ms / 1000);
-    struct tm local;
-    localtime_r(&seconds, &local);
-    strftime(when, sizeof when, "%Y-%m-%d %H:%M", &local);
-    snprintf(turns, sizeof turns, "%zu", entry->n_turns);
-    const char *const cells[] = {entry->id, when, turns, entry->title ? entry->title : ""};
-    chat_row(chat, false, 4, cells);
-}
-
 static enum chat_result list_conversations(struct chat *chat, struct err *err) {
-    static const char *const head[] = {"id", "changed", "turns", "title"};
     const char *folder = chat->config->conversations_folder;
     struct conversation_entry *entries = NULL;
     size_t n = 0;
     if (folder && conversation_list(folder, &entries, &n, err) != 0) return CHAT_FAILED;
-    if (n) chat_row(chat, true, 4, head);
-    for (size_t i = 0; i < n && i < MAX_LISTED; i++) list_entry(chat, &entries[i]);
+    size_t most = chat->front->turns ? n : MAX_LISTED; /* a screen that scrolls shows them all */
+    if (n) chat_row_conversations_head(chat);
+    for (size_t i = 0; i < n && i < most; i++) chat_row_conversation(chat, &entries[i]);
     if (n) chat_row(chat, false, 0, NULL);
-    if (n > MAX_LISTED) chat_say(chat, TONE_OUTPUT, "and %zu older ones", n - MAX_LISTED);
+    if (n > most) chat_say(chat, TONE_OUTPUT, "and %zu older ones", n - most);
     if (!n) chat_say(chat, TONE_OUTPUT, "no conversation has been kept yet");
     conversation_list_free(entries, n);
     return CHAT_DONE;

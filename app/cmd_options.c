@@ -66,6 +66,32 @@ enum chat_result cmd_set(struct chat *chat, const char *arguments, struct err *e
     return CHAT_DONE;
 }
 
+static int keep(struct chat *chat, enum option_id id, struct err *err) {
+    struct buf path = {0};
+    int result = config_write(chat->config, id, &path, err);
+    if (result == 0) chat_say(chat, TONE_NOTICE, "%s is in %s", option_table[id].name, path.data);
+    buf_release(&path);
+    return result;
+}
+
+enum chat_result cmd_keep(struct chat *chat, const char *arguments, struct err *err) {
+    const char *nearest = NULL;
+    int n = 0, one = *arguments ? config_find(arguments, &nearest) : -1;
+    if (*arguments && one < 0) {
+        err_set(err, ERR_USAGE, "unknown option %s%s%s", arguments,
+                nearest ? "; the nearest is " : "", nearest ? nearest : "");
+        return CHAT_FAILED;
+    }
+    for (int id = 0; id < N_OPTIONS; id++) {
+        bool is_changed = strcmp(chat->config->from[id], "/set") == 0;
+        if (*arguments ? id != one : !is_changed) continue;
+        if (keep(chat, (enum option_id)id, err) != 0) return CHAT_FAILED;
+        n++;
+    }
+    if (!n) chat_say(chat, TONE_NOTICE, "/set has changed nothing");
+    return CHAT_DONE;
+}
+
 enum chat_result cmd_reset(struct chat *chat, const char *arguments, struct err *err) {
     (void)arguments;
     for (int id = 0; id < N_OPTIONS; id++)

@@ -124,6 +124,14 @@ int config_read_yaml(struct config *c, const char *text, size_t n, const char *f
                      struct err *err);
 int config_read_flags(struct config *c, int argc, char **argv, struct err *err);
 
+/* --- back into config.yaml --- */
+
+/* The file with the option `name` set to `value`, as a YAML scalar; every other byte as it was. */
+int config_edit_yaml(const char *text, size_t n, const char *name, const char *value,
+                     struct buf *out, struct err *err);
+/* Writes the option's value into the user's config.yaml, whose path goes to `path`. */
+int config_write(const struct config *c, enum option_id id, struct buf *path, struct err *err);
+
 /* --- texts made from the table --- */
 
 void config_print_help(struct buf *out);                        /* --help: flags */

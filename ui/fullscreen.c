@@ -36,12 +36,19 @@ void fullscreen_hint(struct fullscreen *f, const char *text) {
 
 static void say(void *ui, enum tone tone, const char *text) {
     struct fullscreen *f = ui;
-    transcript_say(&f->transcript, tone, text);
+    if (f->view.is_collecting)
+        view_say(&f->view, text);
+    else
+        transcript_say(&f->transcript, tone, text);
     fullscreen_touch(f, false);
 }
 
 static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
     struct fullscreen *f = ui;
+    if (f->view.is_collecting) {
+        view_row(&f->view, cells, n, is_head);
+        return;
+    }
     if (n > 0 && f->table.n_columns == 0) grid_begin(&f->table, n, is_head, false);
     for (size_t i = 0; n > 0 && i < f->table.n_columns; i++) {
         struct styled cell = {0};
@@ -132,6 +139,11 @@ static void turns(void *ui, const struct shown_turn *turns, size_t n) {
     }
 }
 
+static bool copy(void *ui, const char *answer, int code) {
+    struct fullscreen *f = ui;
+    return skin_copy(&f->screen.terminal, answer, code);
+}
+
 static void find(void *ui, const char *text) {
     fullscreen_find(ui, text);
     fullscreen_touch(ui, true);
@@ -192,8 +204,7 @@ static void turn(struct fullscreen *f, bool with_chat) {
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-/* A prompt of its own, inside a command; what was being typed comes back behind it. */
-static bool ask(struct fullscreen *f, const char *prompt, const char *text) {
+bool fullscreen_ask(struct fullscreen *f, const char *prompt, const char *text) {
     char *draft = mem_strdup(editor_text(f->editor, NULL));
     f->question = QUESTION_OPEN;
     f->question_text = prompt;
@@ -211,7 +222,7 @@ static bool confirm(void *ui, const char *question) {
     struct fullscreen *f = ui;
     struct buf prompt = {0};
     buf_printf(&prompt, "%s [y/N] ", question);
-    bool is_yes = !prompt.failed && ask(f, prompt.data, "") && f->answer.n > 0 &&
+    bool is_yes = !prompt.failed && fullscreen_ask(f, prompt.data, "") && f->answer.n > 0 &&
                   strchr("yY", f->answer.data[0]);
     buf_release(&prompt);
     return is_yes;
@@ -219,7 +230,8 @@ static bool confirm(void *ui, const char *question) {
 
 static char *edit(void *ui, const char *text) {
     struct fullscreen *f = ui;
-    return ask(f, "edit> ", text) ? mem_strdup(f->answer.data ? f->answer.data : "") : NULL;
+    return fullscreen_ask(f, "edit> ", text) ? mem_strdup(f->answer.data ? f->answer.data : "")
+                                             : NULL;
 }
 
 /* --- entering --------------------------------------------------------------------------------- */
@@ -245,6 +257,7 @@ static void enter_now(struct fullscreen *f, const char *text) {
     f->is_following = true;
     bool is_find = line.kind == LINE_COMMAND &&
                    command_find(line.name, line.n_name) == COMMAND_find; /* it would find itself */
+    if (fullscreen_open_view(f, text)) return;
     if (line.kind == LINE_COMMAND && !is_find) echo_command(f, text);
     enum chat_result result = chat_enter(&f->chat, text, &err);
     if (result == CHAT_QUIT) f->is_over = true;
@@ -316,7 +329,8 @@ static void set_up(struct fullscreen *f) {
                                  .edit = edit,
                                  .clear = clear,
                                  .turns = turns,
-                                 .find = find};
+                                 .find = find,
+                                 .copy = copy};
 }
 
 /* The last of what was on the screen, and how to go on with it, for the normal screen. */
@@ -367,6 +381,8 @@ static void release(struct fullscreen *f) {
     input_area_release(&f->input);
     grid_release(&f->table);
     lines_release(&f->menu);
+    lines_release(&f->panel);
+    view_release(&f->view);
     fullscreen_stop_finding(f);
     keys_release(&f->keys);
     input_history_release(&f->history);

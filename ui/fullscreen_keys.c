@@ -190,7 +190,7 @@ void fullscreen_key(struct fullscreen *f, const struct key *key) {
     *f->hint = '\0';
     f->interrupt_ms = 0;
     lines_clear(&f->menu);
-    if (find_key(f, key)) return;
+    if (fullscreen_view_key(f, key) || find_key(f, key)) return;
     bool is_searching = editor_search(f->editor) != NULL;
     if (!is_searching && scroll_key(f, key)) return;
     if (is_control(key, CONTROL_O)) {
@@ -233,7 +233,9 @@ static void take_queue_back(struct fullscreen *f) {
 static void interrupt(struct fullscreen *f) {
     int64_t now = skin_now_ms();
     keys_drop_partial(&f->keys);
-    if (f->find.text) {
+    if (f->view.kind && f->question != QUESTION_OPEN) {
+        fullscreen_close_view(f);
+    } else if (f->find.text) {
         fullscreen_stop_finding(f);
     } else if (f->menu.n > 0) {
         lines_clear(&f->menu);

@@ -163,7 +163,12 @@ void fullscreen_paint(struct fullscreen *f) {
     lay_out_transcript(f, columns);
 
     screen_begin(&f->screen);
-    put_transcript(f);
+    if (f->view.kind) {
+        view_lay_out(&f->view, columns, f->height, &f->panel);
+        put_lines(f, 0, &f->panel, 0, f->height);
+    } else {
+        put_transcript(f);
+    }
     put_lines(f, height, &f->menu, 0, (size_t)n_menu);
     if (n_status) put_status(f, rows - n_input - 1);
     put_lines(f, rows - n_input, &f->input.lines, f->input.first, f->input.height);

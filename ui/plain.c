@@ -234,6 +234,11 @@ static void clear_screen(void *ui) {
     line_input_show(&p->input);
 }
 
+static bool copy(void *ui, const char *answer, int code) {
+    struct plain *p = ui;
+    return skin_copy(&p->input.terminal, answer, code);
+}
+
 /* --- the conversation ------------------------------------------------------------------------- */
 
 /* Until the answer has ended; false: the chat is broken or the program must end. */
@@ -348,7 +353,8 @@ static void set_up(struct plain *p) {
                                  .answer_end = answer_end,
                                  .confirm = confirm,
                                  .edit = edit,
-                                 .clear = clear_screen};
+                                 .clear = clear_screen,
+                                 .copy = copy};
 }
 
 static int open_input(struct plain *p, struct err *notice, struct err *err) {

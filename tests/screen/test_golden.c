@@ -80,6 +80,19 @@ static const struct script scripts[] = {
     {.name = "undo",
      .answers = {"Yes.", "No."},
      .steps = {"One?\r", "?7]", "Two?\r", ".", "/undo\r", "?taken"}},
+    {.name = "help", .steps = {"/help\r", "."}},
+    {.name = "help-typed", .steps = {"/help\r", ".", ESC "[B" ESC "[B" ESC "[B", "\r"}},
+    {.name = "settings", .steps = {"/set\r", "."}},
+    {.name = "settings-changed",
+     .steps = {"/set\r", ".", ESC "[6~", "\r", ".",
+               "\x15"
+               "3\r"}},
+    {.name = "find",
+     .answers = {prose},
+     .steps = {"What is tea?\r", "?7]", "/find TEA\r", ".", "n"}},
+    {.name = "branches",
+     .answers = {"Yes.", "No."},
+     .steps = {"One?\r", "?7]", "/regen\r", ".", "/branch\r", ".", ESC "[A"}},
     {.name = "resized", .answers = {prose}, .steps = {"What is tea?\r", "?7]", "=7x30", "=12x60"}},
 };
 
