@@ -297,6 +297,7 @@ void chat_engine_options(const struct chat *chat, const char *path, struct engin
                                    .context_tokens = (int)c->context,
                                    .max_sequences = 1,
                                    .kv_format = FORMAT_F16,
+                                   .is_exact = c->exact,
                                    .memory_bytes = c->memory};
 }
 
@@ -480,8 +481,15 @@ static int handle(struct chat *chat, const struct worker_event *event, struct er
     case WORKER_TEXT:
         if (is_current) take_text(chat, event);
         return 0;
+    case WORKER_BENCH:
+    case WORKER_ROW:
+        if (is_current) chat_bench_event(chat, event);
+        return 0;
     case WORKER_END:
-        if (is_current) finish_answer(chat, event);
+        if (is_current && chat->answer->is_bench)
+            chat_bench_event(chat, event);
+        else if (is_current)
+            finish_answer(chat, event);
         return 0;
     }
     bug("event %d", event->kind);

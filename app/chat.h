@@ -35,7 +35,8 @@ int chat_pump(struct chat *chat, struct err *err);
 
 enum chat_result {
     CHAT_DONE,   /* a command ran, or there was nothing to do */
-    CHAT_SENT,   /* a message is being answered; answer_end() will follow */
+    CHAT_SENT,   /* the engine works until chat_is_busy() is false: at a message, which ends with
+                    answer_end(), or at /bench */
     CHAT_QUIT,   /* /exit */
     CHAT_FAILED, /* said through the front end; *err has it too */
 };

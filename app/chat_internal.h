@@ -13,9 +13,11 @@ struct chat_answer {
     uint64_t seed;
     bool is_waiting;      /* for the model to be loaded */
     bool is_prompt_shown; /* a bar for the prompt is up */
-    int n_pieces;         /* of text that the answer in flight has sent */
-    double first_piece;   /* when the first of them came, seconds of the monotonic clock */
-    char *former_model;   /* what /model goes back to when the new one cannot be loaded */
+    bool is_bench;        /* what runs is no answer */
+    bool has_bench_rows;
+    int n_pieces;       /* of text that the answer in flight has sent */
+    double first_piece; /* when the first of them came, seconds of the monotonic clock */
+    char *former_model; /* what /model goes back to when the new one cannot be loaded */
     /* for /stats */
     struct engine_usage last;
     uint64_t n_answers, n_prompt_tokens, n_cached_tokens, n_answer_tokens;
@@ -35,6 +37,9 @@ void chat_row_conversation(const struct chat *chat, const struct conversation_en
 
 /* The result of a change of the conversation: what could not be saved is said, not fatal. */
 void chat_check_saved(const struct chat *chat, int result, const struct err *err);
+
+/* What the worker says of a bench in flight. */
+void chat_bench_event(struct chat *chat, const struct worker_event *event);
 
 /* Asks for an answer to the current branch, whose last turn is the user's. */
 enum chat_result chat_ask(struct chat *chat, struct err *err);

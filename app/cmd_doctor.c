@@ -121,10 +121,13 @@ static int take_events(struct engine *e, struct reply *reply, struct err *err) {
     return 0;
 }
 
-static int ask(struct engine *e, const char *question, struct reply *reply, struct err *err) {
-    const struct message message = {.role = ROLE_USER, .content = question};
-    const struct worker_request request = {.messages = &message,
-                                           .n_messages = 1,
+/* `system`: a prompt, or NULL for the model's own. */
+static int ask(struct engine *e, const char *system, const char *question, struct reply *reply,
+               struct err *err) {
+    const struct message messages[] = {{.role = ROLE_SYSTEM, .content = system},
+                                       {.role = ROLE_USER, .content = question}};
+    const struct worker_request request = {.messages = system ? messages : messages + 1,
+                                           .n_messages = system ? 2 : 1,
                                            .chat = {.thinking = THINKING_OFF},
                                            .raw = engine_chat(e) ? NULL : question,
                                            .max_tokens = 24};
@@ -144,12 +147,13 @@ static int ask(struct engine *e, const char *question, struct reply *reply, stru
     return result;
 }
 
-static int show_answer(const struct frontend *front, struct engine *e, struct err *err) {
+static int show_answer(const struct frontend *front, struct engine *e, const char *system,
+                       struct err *err) {
     const char *question =
         engine_chat(e) ? "What is the capital of France?" : "The capital of France is";
     struct reply reply = {0};
     struct buf clean = {0};
-    int result = ask(e, question, &reply, err);
+    int result = ask(e, system, question, &reply, err);
     if (result == 0) {
         const struct engine_usage *u = &reply.usage;
         sanitize_text(reply.text.data ? reply.text.data : "", reply.text.n, &clean);
@@ -174,6 +178,7 @@ static int check_model(const struct config *config, const struct frontend *front
                                      .context_tokens = (int)config->context,
                                      .max_sequences = 1,
                                      .kv_format = FORMAT_F16,
+                                     .is_exact = config->exact,
                                      .memory_bytes = config->memory};
     subcommand_row(front, "model", "%s", path);
     int result = engine_open(&e, &options, err);
@@ -188,7 +193,7 @@ static int check_model(const struct config *config, const struct frontend *front
     inspect_bytes(info->plan.available_bytes, available);
     subcommand_row(front, "memory", "%s planned, %s available", planned, available);
     for (int i = 0; i < info->n_notices; i++) subcommand_row(front, "note", "%s", info->notices[i]);
-    result = show_answer(front, e, err);
+    result = show_answer(front, e, config->system, err);
     engine_close(e);
     return result;
 }
@@ -196,7 +201,7 @@ static int check_model(const struct config *config, const struct frontend *front
 /* -----------------------------------------------------------------------------------------------
  */
 
-int cmd_doctor(const struct config *config, const struct frontend *front, struct err *err) {
+int subcommand_doctor(const struct config *config, const struct frontend *front, struct err *err) {
     struct err worst = {0};
     if (config->arguments.n > 1)
         return err_set(err, ERR_USAGE, "doctor takes no operands, found \"%s\"",

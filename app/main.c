@@ -54,7 +54,7 @@ static int run_subcommand(const struct config *config, struct err *err) {
                                    .progress = progress};
     const char *name = config->arguments.items[0];
 #define SUBCOMMAND(id, ...)                                                                        \
-    if (strcmp(name, #id) == 0) return cmd_##id(config, &front, err);
+    if (strcmp(name, #id) == 0) return subcommand_##id(config, &front, err);
 #define COMMAND(...)
 #include "app/commands.def"
 #undef COMMAND

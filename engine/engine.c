@@ -395,8 +395,10 @@ struct engine_load engine_load(const struct engine *e) {
 }
 
 uint64_t engine_memory_bytes(const struct engine *e) {
-    (void)e;
-    return plan_resident_bytes();
+    const struct memory_plan *plan = &e->info.plan;
+    return e->device->reads_host_memory
+               ? plan_resident_bytes()
+               : e->weights.owned_bytes + plan->kv_bytes + plan->activations_bytes;
 }
 
 double engine_read_speed(struct engine *e) {
@@ -560,6 +562,7 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
         return -1;
     info->plan = plan.memory;
     info->context_tokens = plan.memory.context_tokens;
+    info->kv_format = o->kv_format;
     info->max_sequences = plan.max_sequences;
     info->pass_rows = plan.max_rows;
     if (report(o, "tokenizer", 0.2f, err) != 0 || open_text(e, o, err) != 0 ||

@@ -80,6 +80,7 @@ struct model_info {
     const char *backend; /* "CPU" */
     char processor[64];  /* of the host: "AMD EPYC 7763" */
     int threads;
+    enum format kv_format;
     int max_sequences;
     int pass_rows; /* of a pass at most */
     struct memory_plan plan;
@@ -174,11 +175,12 @@ struct engine_load {
 };
 struct engine_load engine_load(const struct engine *e);
 
-/* What is in memory now: of the process; on a GPU of the device, by this engine. */
+/* What is in memory now: of the process; on a device with memory of its own, of that by this
+ * engine. */
 uint64_t engine_memory_bytes(const struct engine *e);
 
 /* What decoding is measured against: bytes per second that the device, with the engine's threads,
- * reads memory with. Measured now, in about a tenth of a second; 0: it cannot be. */
+ * reads memory with. Measured now, which takes some tenths of a second; 0: it cannot be. */
 double engine_read_speed(struct engine *e);
 
 /* Drops every cached prefix (/clear, tests). */

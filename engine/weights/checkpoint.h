@@ -36,6 +36,9 @@ int checkpoint_open(struct checkpoint **out, const char *where, struct err *err)
  * or such a file; nothing else of it is read. `mix`: their formats, or NULL. */
 int checkpoint_open_random(struct checkpoint **out, const char *where, const char *mix,
                            struct err *err);
+
+/* Is it a folder with config.json, or such a file, and no weights there at all? */
+bool checkpoint_is_config_only(const char *where);
 void checkpoint_close(struct checkpoint *c);
 
 const struct model_config *checkpoint_config(const struct checkpoint *c);

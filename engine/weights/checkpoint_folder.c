@@ -337,6 +337,15 @@ static int read_other_weights(struct checkpoint *c, const char *folder, const st
     return err_set(err, ERR_MODEL, "%.160s: has config.json, but no model.safetensors", folder);
 }
 
+bool checkpoint_is_config_only(const char *where) {
+    struct listing l;
+    if (!io_is_folder(where)) return ends_with(where, ".json") && io_exists(where);
+    list_folder(&l, where);
+    bool has_weights = l.gguf[0] || l.weights[0] || l.pickle[0];
+    return !has_weights && has_file(where, "config.json") &&
+           !has_file(where, "model.safetensors.index.json");
+}
+
 static int read_listed(struct checkpoint *c, const char *folder, const char *only,
                        const struct listing *l, struct err *err) {
     if (!has_file(folder, "config.json") && only)

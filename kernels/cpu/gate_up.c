@@ -24,7 +24,8 @@ void cpu_gate_up(const struct op_gate_up *op, struct part part) {
     struct rounded_rows x = strips_round(&input, part);
     size_t n_tiles = (size_t)((x.n + TILE_X - 1) / TILE_X);
     size_t n_items = (size_t)strips_of(op->gate) * n_tiles, width = (size_t)op->gate->rows;
-    for (size_t item; (item = part_take(part, 1)) < n_items;) {
+    struct tiles tiles = tiles_begin(n_items, x.n, part);
+    for (size_t item; tiles_take(&tiles, &item);) {
         int strip = (int)(item / n_tiles), x_from = (int)(item % n_tiles) * TILE_X;
         int n = smaller(TILE_X, x.n - x_from), column = strip * STRIP_ROWS;
         size_t n_columns = (size_t)smaller(STRIP_ROWS, op->gate->rows - column);

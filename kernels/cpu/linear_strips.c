@@ -37,7 +37,8 @@ static void multiply_all(const struct op_linear *op, struct rounded_rows x, stru
     int n_strips = strips_of(op->w), at_once = strips_at_once(op, part.count);
     size_t n_groups = (size_t)((n_strips + at_once - 1) / at_once);
     size_t n_tiles = (size_t)((x.n + TILE_X - 1) / TILE_X);
-    for (size_t item; (item = part_take(part, 1)) < n_groups * n_tiles;) {
+    struct tiles tiles = tiles_begin(n_groups * n_tiles, x.n, part);
+    for (size_t item; tiles_take(&tiles, &item);) {
         int from = (int)(item / n_tiles) * at_once, x_from = (int)(item % n_tiles) * TILE_X;
         int n = smaller(TILE_X, x.n - x_from);
         for (int strip = from; strip < smaller(from + at_once, n_strips); strip++) {

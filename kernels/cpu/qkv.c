@@ -78,7 +78,8 @@ void cpu_qkv(const struct op_qkv *op, struct part part) {
     struct rounded_rows x = strips_round(&input, part);
     size_t n_tiles = (size_t)((x.n + TILE_ROWS - 1) / TILE_ROWS);
     size_t n_items = (size_t)(op->heads + 2 * op->kv.n_kv_heads) * n_tiles;
-    for (size_t item; (item = part_take(part, 1)) < n_items;) {
+    struct tiles tiles = tiles_begin(n_items, x.n, part);
+    for (size_t item; tiles_take(&tiles, &item);) {
         struct head head = head_at(op, (int)(item / n_tiles));
         int x_from = (int)(item % n_tiles) * TILE_ROWS;
         multiply_head(op, &head, rounded_some(x, x_from, smaller(TILE_ROWS, x.n - x_from)), x_from,

@@ -15,9 +15,20 @@
 
 enum { PASSES = 3, LINE_WORDS = 8 }; /* a cache line has 8 words of 64 bits */
 
-/* Several times the largest caches; less where memory is short. */
-static const uint64_t most_bytes = 512 << 20, least_bytes = 32 << 20;
-static const uint64_t free_divisor = 4;
+/* Several times the caches, so that next to nothing of a pass is there for the next one; less where
+ * memory is short. */
+enum { TIMES_CACHE = 8, FREE_DIVISOR = 4 };
+static const uint64_t usual_bytes = 256ull << 20, most_bytes = 4ull << 30, least_bytes = 32 << 20;
+
+static uint64_t lesser(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
+static uint64_t size_to_read(void) {
+    uint64_t bytes = machine_cache_bytes() * TIMES_CACHE;
+    if (bytes < usual_bytes) bytes = usual_bytes;
+    return lesser(lesser(bytes, most_bytes), machine_memory().free_bytes / FREE_DIVISOR);
+}
 
 struct roof {
     struct team *team;
@@ -58,8 +69,7 @@ static double seconds(void) {
 }
 
 double roof_read_speed(struct team *team) {
-    uint64_t bytes = machine_memory().free_bytes / free_divisor;
-    if (bytes > most_bytes) bytes = most_bytes;
+    uint64_t bytes = size_to_read();
     if (bytes < least_bytes) return 0;
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) return 0;

@@ -47,6 +47,13 @@ struct rounded_rows strips_round(const struct strip_input *input, struct part pa
     return out;
 }
 
+struct tiles tiles_begin(size_t n, int n_rows, struct part part) {
+    struct range run = part_range(part, n, 1);
+    if (n_rows > FEW_ROWS) return (struct tiles){part, n, 0, 0};
+    /* a thread without any: its run ends where it begins, which is not 0 */
+    return (struct tiles){part, n, run.from == run.to ? n : run.from, run.to > 0 ? run.to : n};
+}
+
 void strip_multiply(const struct matrix *w, int strip, struct rounded_rows x, float *out,
                     size_t stride, struct part part) {
     size_t bytes = STRIP_ROWS * format_row_bytes(w->format, (size_t)w->cols);

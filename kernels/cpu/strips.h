@@ -39,6 +39,22 @@ void cpu_linear_strips(const struct op_linear *op, struct part part);
 struct rounded_rows strips_round(const struct strip_input *input, struct part part);
 enum { STRIPS_SCRATCH = 128 << 10 };
 
+/*
+ * Which of n tiles this thread computes. With few rows of x the weights are what takes time, and a
+ * thread that reads one long run of them reads twice as fast as one that jumps; with many rows it is
+ * the arithmetic, and tiles go to whoever is free.
+ */
+struct tiles {
+    struct part part;
+    size_t n, next, to; /* next, to: this thread's run; to 0: taken one by one */
+};
+struct tiles tiles_begin(size_t n, int n_rows, struct part part);
+
+static inline bool tiles_take(struct tiles *tiles, size_t *tile) {
+    *tile = tiles->to > 0 ? tiles->next++ : part_take(tiles->part, 1);
+    return *tile < (tiles->to > 0 ? tiles->to : tiles->n);
+}
+
 /* Rows from .. from + n of x. */
 static inline struct rounded_rows rounded_some(struct rounded_rows x, int from, int n) {
     return (struct rounded_rows){x.at + (size_t)from * x.stride, x.stride, n};

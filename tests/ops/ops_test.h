@@ -109,4 +109,4 @@ void add_fused_cases(void);
 void add_sample_cases(void);
 void add_device_cases(void);
 
-int run_perf(int n_threads); /* prints a table; the exit status */
+int run_perf(int n_threads, const char *what); /* prints a table; the exit status */

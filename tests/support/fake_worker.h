@@ -45,6 +45,9 @@ struct fake_request {
     bool is_strict;
     size_t n_reused; /* messages that came with their ids */
     int n_requests;
+    struct bench_test test; /* the first one of the last bench, and how many, how often */
+    size_t n_tests;
+    int repetitions;
 };
 extern struct fake_request fake_request;
 void fake_worker_reset(void); /* frees and zeroes both */
