@@ -5,6 +5,7 @@
 #include "app/chat.h"
 
 #include "app/chat_internal.h"
+#include "app/language.h"
 #include "engine/base/mem.h"
 
 #include <stdarg.h>
@@ -55,7 +56,7 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
 }
 
 void chat_check_saved(const struct chat *chat, int result, const struct err *err) {
-    if (result != 0) chat_say(chat, TONE_ERROR, "not saved: %s", err->text);
+    if (result != 0) chat_say(chat, TONE_ERROR, _("not saved: %s"), err->text);
 }
 
 /* --- the answer ------------------------------------------------------------------------------- */
@@ -430,7 +431,7 @@ static void on_ready(struct chat *chat) {
     for (int i = 0; i < info->n_notices; i++) chat_say(chat, TONE_NOTICE, "%s", info->notices[i]);
     chat->is_raw = chat->config->raw || !worker_chat(chat->worker);
     if (chat->is_raw && !chat->config->raw)
-        chat_say(chat, TONE_NOTICE, "%s has no chat template: it completes raw text",
+        chat_say(chat, TONE_NOTICE, _("%s has no chat template: it completes raw text"),
                  info->config->name);
     if (!chat->answer->is_waiting) return;
     chat->answer->is_waiting = false;
@@ -441,7 +442,7 @@ static void on_ready(struct chat *chat) {
 static int load_former(struct chat *chat, struct err *err) {
     char *path = chat->answer->former_model;
     chat->answer->former_model = NULL;
-    chat_say(chat, TONE_NOTICE, "going back to %s", path);
+    chat_say(chat, TONE_NOTICE, _("going back to %s"), path);
     worker_stop(chat->worker);
     chat->worker = NULL;
     int result = start_worker(chat, path, err);

@@ -1,5 +1,6 @@
 /* Commands over all conversations that are kept, and over the branches of the open one. */
 #include "app/chat_internal.h"
+#include "app/language.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
@@ -62,7 +63,7 @@ enum chat_result cmd_search(struct chat *chat, const char *arguments, struct err
     if (found)
         chat_row(chat, false, 0, NULL);
     else
-        chat_say(chat, TONE_OUTPUT, "no conversation has that");
+        chat_say(chat, TONE_OUTPUT, _("no conversation has that"));
     conversation_list_free(entries, n);
     return CHAT_DONE;
 }
@@ -107,9 +108,9 @@ enum chat_result cmd_delete(struct chat *chat, const char *arguments, struct err
     buf_printf(&path, "%s/%s.jsonl", folder_of(chat), entry.id);
     int result = is_sure && !path.failed ? io_unlink(path.data) : 0;
     if (!is_sure)
-        chat_say(chat, TONE_NOTICE, "nothing was deleted");
+        chat_say(chat, TONE_NOTICE, _("nothing was deleted"));
     else if (result == 0)
-        chat_say(chat, TONE_NOTICE, "deleted: %s", entry.title ? entry.title : entry.id);
+        chat_say(chat, TONE_NOTICE, _("deleted: %s"), entry.title ? entry.title : entry.id);
     else
         err_set(err, ERR_IO, "%s could not be deleted", path.data);
     mem_free(entry.title);
@@ -139,7 +140,7 @@ enum chat_result cmd_rename(struct chat *chat, const char *arguments, struct err
         conversation_release(&other);
     }
     if (result != 0) return CHAT_FAILED;
-    chat_say(chat, TONE_NOTICE, "%s is now: %s", entry.id, title);
+    chat_say(chat, TONE_NOTICE, _("%s is now: %s"), entry.id, title);
     return CHAT_DONE;
 }
 
@@ -185,7 +186,7 @@ enum chat_result cmd_branch(struct chat *chat, const char *arguments, struct err
     }
     chat_check_saved(chat, conversation_move(c, turn->id, err), err);
     chat_show_turns(chat);
-    chat_say(chat, TONE_NOTICE, "the conversation goes on from message %llu",
+    chat_say(chat, TONE_NOTICE, _("the conversation goes on from message %llu"),
              (unsigned long long)turn->id);
     return CHAT_DONE;
 }
@@ -235,7 +236,7 @@ enum chat_result cmd_attach(struct chat *chat, const char *arguments, struct err
         buf_add(attached, text.data, text.n);
         if (text.data[text.n - 1] != '\n') buf_putc(attached, '\n');
         buf_puts(attached, "```\n\n");
-        chat_say(chat, TONE_NOTICE, "%s goes with the next message (%zu bytes)", path, text.n);
+        chat_say(chat, TONE_NOTICE, _("%s goes with the next message (%zu bytes)"), path, text.n);
     }
     mem_free(path);
     buf_release(&text);

@@ -1,5 +1,6 @@
 /* Commands between the conversation and the disk. */
 #include "app/chat_internal.h"
+#include "app/language.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
@@ -14,12 +15,12 @@ enum chat_result cmd_save(struct chat *chat, const char *arguments, struct err *
     if (*arguments) chat_check_saved(chat, conversation_set_title(c, arguments, err), err);
     if (!c->folder)
         chat_say(chat, TONE_NOTICE,
-                 "this conversation is not kept on disk; /export writes it to a "
-                 "file");
+                 _("this conversation is not kept on disk; /export writes it to a "
+                   "file"));
     else if (!c->n_turns)
-        chat_say(chat, TONE_NOTICE, "it will be saved with the first message");
+        chat_say(chat, TONE_NOTICE, _("it will be saved with the first message"));
     else
-        chat_say(chat, TONE_OUTPUT, "saved as %s: %s", c->id, c->title ? c->title : "");
+        chat_say(chat, TONE_OUTPUT, _("saved as %s: %s"), c->id, c->title ? c->title : "");
     return CHAT_DONE;
 }
 
@@ -32,8 +33,8 @@ static enum chat_result list_conversations(struct chat *chat, struct err *err) {
     if (n) chat_row_conversations_head(chat);
     for (size_t i = 0; i < n && i < most; i++) chat_row_conversation(chat, &entries[i]);
     if (n) chat_row(chat, false, 0, NULL);
-    if (n > most) chat_say(chat, TONE_OUTPUT, "and %zu older ones", n - most);
-    if (!n) chat_say(chat, TONE_OUTPUT, "no conversation has been kept yet");
+    if (n > most) chat_say(chat, TONE_OUTPUT, _("and %zu older ones"), n - most);
+    if (!n) chat_say(chat, TONE_OUTPUT, _("no conversation has been kept yet"));
     conversation_list_free(entries, n);
     return CHAT_DONE;
 }
@@ -43,7 +44,7 @@ enum chat_result cmd_resume(struct chat *chat, const char *arguments, struct err
     if (!*arguments) return list_conversations(chat, err);
     if (strcmp(arguments, "last") == 0) arguments = "";
     if (*arguments && strcmp(arguments, chat->conversation.id) == 0) {
-        chat_say(chat, TONE_NOTICE, "that is the one that is open");
+        chat_say(chat, TONE_NOTICE, _("that is the one that is open"));
         return CHAT_DONE;
     }
     if (conversation_open(&next, chat->config->conversations_folder, arguments, err) != 0)
@@ -92,7 +93,7 @@ static enum chat_result write_export(struct chat *chat, const char *path, const 
     if (result == 0) result = io_write_atomic(path, 0600, text.data, text.n, err);
     buf_release(&text);
     if (result != 0) return CHAT_FAILED;
-    chat_say(chat, TONE_NOTICE, "written to %s", path);
+    chat_say(chat, TONE_NOTICE, _("written to %s"), path);
     return CHAT_DONE;
 }
 

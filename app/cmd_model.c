@@ -1,5 +1,6 @@
 /* Commands about the model and what it costs. */
 #include "app/chat_internal.h"
+#include "app/language.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
@@ -121,7 +122,7 @@ enum chat_result cmd_models(struct chat *chat, const char *arguments, struct err
     if (found)
         chat_row(chat, false, 0, NULL);
     else
-        chat_say(chat, TONE_OUTPUT, "no model lies in %s; /model PATH opens one from anywhere",
+        chat_say(chat, TONE_OUTPUT, _("no model lies in %s; /model PATH opens one from anywhere"),
                  folder.n ? folder.data : "the models folder");
     buf_release(&folder);
     return CHAT_DONE;

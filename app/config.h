@@ -32,6 +32,7 @@ struct strings {
 /* Values of the ENUM options, in the order of their choices. config->think is enum thinking. */
 enum key_mode { KEYS_EMACS, KEYS_VI };
 enum color_mode { COLORS_AUTO, COLORS_ALWAYS, COLORS_NEVER };
+enum interface_language { LANGUAGE_AUTO, LANGUAGE_EN, LANGUAGE_ZH };
 enum theme { THEME_AUTO, THEME_DARK, THEME_LIGHT, THEME_MONO };
 
 enum option_id {

@@ -6,6 +6,7 @@
  */
 #include "ui/fullscreen_internal.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/signals.h"
 #include "ui/skin.h"
@@ -102,7 +103,7 @@ static void answer_end(void *ui, const struct answer *answer) {
     transcript_answer_end(&f->transcript);
     if (answer->err) transcript_say(&f->transcript, TONE_ERROR, answer->err->text);
     if (answer->left_out_turns > 0) {
-        snprintf(text, sizeof text, "The %d oldest turns were left out: the context is full.",
+        snprintf(text, sizeof text, _("The %d oldest turns were left out: the context is full."),
                  answer->left_out_turns);
         note(f, TONE_NOTICE, text);
     }
@@ -110,7 +111,7 @@ static void answer_end(void *ui, const struct answer *answer) {
         skin_describe_answer(answer, text, sizeof text);
         note(f, TONE_NOTICE, text);
     } else if (answer->stop == STOP_CANCELLED) {
-        note(f, TONE_NOTICE, "[interrupted]");
+        note(f, TONE_NOTICE, _("[interrupted]"));
     }
     fullscreen_touch(f, true);
 }
@@ -135,7 +136,7 @@ static void turns(void *ui, const struct shown_turn *turns, size_t n) {
         if (!item) return;
         buf_puts(&item->reasoning, turns[i].reasoning);
         item->turn = turns[i].id;
-        if (turns[i].is_partial) note(f, TONE_NOTICE, "[interrupted]");
+        if (turns[i].is_partial) note(f, TONE_NOTICE, _("[interrupted]"));
     }
 }
 
@@ -221,7 +222,7 @@ bool fullscreen_ask(struct fullscreen *f, const char *prompt, const char *text) 
 static bool confirm(void *ui, const char *question) {
     struct fullscreen *f = ui;
     struct buf prompt = {0};
-    buf_printf(&prompt, "%s [y/N] ", question);
+    buf_printf(&prompt, _("%s [y/N] "), question);
     bool is_yes = !prompt.failed && fullscreen_ask(f, prompt.data, "") && f->answer.n > 0 &&
                   strchr("yY", f->answer.data[0]);
     buf_release(&prompt);
@@ -230,8 +231,8 @@ static bool confirm(void *ui, const char *question) {
 
 static char *edit(void *ui, const char *text) {
     struct fullscreen *f = ui;
-    return fullscreen_ask(f, "edit> ", text) ? mem_strdup(f->answer.data ? f->answer.data : "")
-                                             : NULL;
+    return fullscreen_ask(f, _("edit> "), text) ? mem_strdup(f->answer.data ? f->answer.data : "")
+                                                : NULL;
 }
 
 /* --- entering --------------------------------------------------------------------------------- */
@@ -362,9 +363,13 @@ static void converse(struct fullscreen *f) {
 
 static void run(struct fullscreen *f, bool has_locale) {
     struct err notice = {0};
-    say(f, TONE_NOTICE, "qwen-chat " QWEN_CHAT_VERSION ": /help lists the commands");
+    char greeting[200];
+    snprintf(greeting, sizeof greeting, "qwen-chat " QWEN_CHAT_VERSION ": %s",
+             _("/help lists the commands"));
+    say(f, TONE_NOTICE, greeting);
     if (!has_locale)
-        say(f, TONE_NOTICE, "The locale's encoding is not UTF-8; input and output are UTF-8 here.");
+        say(f, TONE_NOTICE,
+            _("The locale's encoding is not UTF-8; input and output are UTF-8 here."));
     fullscreen_paint(f);
     if (open_editor(f, &notice, &f->err) != 0) return;
     if (chat_open(&f->chat, f->config, &f->front, &f->err) != 0) return;
@@ -393,6 +398,7 @@ static void release(struct fullscreen *f) {
 
 int fullscreen_run(struct config *config) {
     struct fullscreen f = {.config = config};
+    language_open(config);
     char resume[128] = "";
     bool has_locale = terminal_set_locale();
     const struct screen_options options = {.in = STDIN_FILENO,

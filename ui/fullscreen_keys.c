@@ -1,6 +1,7 @@
 /* What keys and signals do: scrolling, finding, editing, and the ladder of Ctrl-C. */
 #include "ui/fullscreen_internal.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/signals.h"
 #include "ui/skin.h"
@@ -253,7 +254,7 @@ static void interrupt(struct fullscreen *f) {
         f->quit_signal = SIGINT;
     } else {
         f->interrupt_ms = now;
-        fullscreen_hint(f, "Ctrl-C again or Ctrl-D to leave");
+        fullscreen_hint(f, _("Ctrl-C again or Ctrl-D to leave"));
     }
 }
 

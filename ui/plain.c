@@ -4,6 +4,7 @@
  * answer streams what is typed waits for the next prompt.
  */
 #include "app/chat.h"
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/answer_stream.h"
 #include "ui/line_input.h"
@@ -397,6 +398,7 @@ int plain_run(struct config *config) {
     struct plain p = {.config = config};
     struct err err = {0}, notice = {0};
     bool has_locale = terminal_set_locale();
+    language_open(config);
     set_up(&p);
     signal(SIGPIPE, SIG_IGN); /* a pipe that breaks is seen where it is written to */
     if (open_input(&p, &notice, &err) != 0) {

@@ -1,6 +1,7 @@
 /* See skin.h. */
 #include "ui/skin.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/markdown.h"
 
@@ -19,13 +20,13 @@ int64_t skin_now_ms(void) {
 
 void skin_describe_answer(const struct answer *answer, char *out, size_t room) {
     const struct engine_usage *u = &answer->usage;
-    int n = snprintf(out, room, "[%d tokens", u->answer_tokens);
+    int n = snprintf(out, room, _("[%d tokens"), u->answer_tokens);
     if (u->answer_tokens > 1 && u->answer_seconds > 0)
         n += snprintf(out + n, room - (size_t)n, ", %.1f tok/s",
                       (u->answer_tokens - 1) / u->answer_seconds);
-    snprintf(out + n, room - (size_t)n, "; prompt %d, %d cached; %s; seed %llu]", u->prompt_tokens,
-             u->cached_tokens,
-             answer->stop == STOP_CANCELLED ? "interrupted" : engine_stop_name(answer->stop),
+    snprintf(out + n, room - (size_t)n, _("; prompt %d, %d cached; %s; seed %llu]"),
+             u->prompt_tokens, u->cached_tokens,
+             answer->stop == STOP_CANCELLED ? _("interrupted") : engine_stop_name(answer->stop),
              (unsigned long long)answer->seed);
 }
 
@@ -43,7 +44,7 @@ void skin_stop_answer(struct chat *chat) {
 bool skin_describe_resume(const struct chat *chat, char *out, size_t room) {
     const struct conversation *c = &chat->conversation;
     if (c->fd < 0 || c->n_turns == 0) return false;
-    snprintf(out, room, "Resume with: qwen-chat --resume=%s", c->id);
+    snprintf(out, room, _("Resume with: qwen-chat --resume=%s"), c->id);
     return true;
 }
 

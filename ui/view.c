@@ -200,7 +200,7 @@ void view_lay_out(struct view *v, int columns, size_t height, struct lines *out)
     size_t room = height > fixed ? height - fixed : 1;
     if (v->chosen < v->first) v->first = v->chosen;
     if (v->chosen >= v->first + room) v->first = v->chosen - room + 1;
-    if (n_title) put_line(out, v->kind->title, columns, INK_heading | STYLE_BOLD);
+    if (n_title) put_line(out, _(v->kind->title), columns, INK_heading | STYLE_BOLD);
     if (v->has_head && v->n > 0) put_table_row(v, 0, widths, INK_dim | STYLE_BOLD, out);
     for (size_t i = 0; i < room; i++) {
         size_t row = v->first + i;
@@ -217,7 +217,7 @@ void view_lay_out(struct view *v, int columns, size_t height, struct lines *out)
         put_styled_row(out, &text);
         styled_release(&text);
     }
-    buf_printf(&keys, "%s%sEsc", v->kind->keys, *v->kind->keys ? "  " : "");
+    buf_printf(&keys, "%s%sEsc", _(v->kind->keys), *v->kind->keys ? "  " : "");
     if (n_keys) put_line(out, keys.failed ? "Esc" : keys.data, columns, INK_dim);
     buf_release(&keys);
     lines_release(&note);

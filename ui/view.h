@@ -7,6 +7,7 @@
 #pragma once
 
 #include "app/commands.h"
+#include "app/language.h"
 #include "ui/keys.h"
 #include "ui/lines.h"
 

@@ -7,5 +7,7 @@ static void key(const struct view *v, const struct key *key, struct view_request
     buf_printf(&request->line, "/branch %s", view_cell(v, 0));
 }
 
-const struct view_kind view_branches = {
-    .command = COMMAND_branch, .title = "Branches", .keys = "Enter goes on from it", .key = key};
+const struct view_kind view_branches = {.command = COMMAND_branch,
+                                        .title = N_("Branches"),
+                                        .keys = N_("Enter goes on from it"),
+                                        .key = key};

@@ -21,8 +21,8 @@ static void key(const struct view *v, const struct key *key, struct view_request
     }
 }
 
-const struct view_kind view_conversations = {.command = COMMAND_resume,
-                                             .title = "Conversations",
-                                             .keys =
-                                                 "Enter opens  r renames  d deletes  / searches",
-                                             .key = key};
+const struct view_kind view_conversations = {
+    .command = COMMAND_resume,
+    .title = N_("Conversations"),
+    .keys = N_("Enter opens  r renames  d deletes  / searches"),
+    .key = key};

@@ -13,4 +13,4 @@ static void key(const struct view *v, const struct key *key, struct view_request
 }
 
 const struct view_kind view_help = {
-    .command = COMMAND_help, .title = "Commands", .keys = "Enter types it", .key = key};
+    .command = COMMAND_help, .title = N_("Commands"), .keys = N_("Enter types it"), .key = key};

@@ -8,4 +8,4 @@ static void key(const struct view *v, const struct key *key, struct view_request
 }
 
 const struct view_kind view_models = {
-    .command = COMMAND_models, .title = "Models", .keys = "Enter loads it", .key = key};
+    .command = COMMAND_models, .title = N_("Models"), .keys = N_("Enter loads it"), .key = key};

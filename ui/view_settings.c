@@ -26,6 +26,7 @@ static void key(const struct view *v, const struct key *key, struct view_request
 }
 
 const struct view_kind view_settings = {.command = COMMAND_set,
-                                        .title = "Options",
-                                        .keys = "Enter changes  d default  w writes config.yaml",
+                                        .title = N_("Options"),
+                                        .keys =
+                                            N_("Enter changes  d default  w writes config.yaml"),
                                         .key = key};

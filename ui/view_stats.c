@@ -7,4 +7,4 @@ static void key(const struct view *v, const struct key *key, struct view_request
 }
 
 const struct view_kind view_stats = {
-    .command = COMMAND_stats, .title = "Statistics", .keys = "r again", .key = key};
+    .command = COMMAND_stats, .title = N_("Statistics"), .keys = N_("r again"), .key = key};
