@@ -88,12 +88,6 @@ static void answer_text(void *ui, enum answer_part part, const char *text, size_
     fullscreen_touch(f, false);
 }
 
-/* Below the answer, without a blank row. */
-static void note(struct fullscreen *f, enum tone tone, const char *text) {
-    transcript_say(&f->transcript, tone, text);
-    if (f->transcript.n > 1) f->transcript.items[f->transcript.n - 1]->is_attached = true;
-}
-
 static void answer_end(void *ui, const struct answer *answer) {
     struct fullscreen *f = ui;
     struct item *item = transcript_answer(&f->transcript);
@@ -105,13 +99,13 @@ static void answer_end(void *ui, const struct answer *answer) {
     if (answer->left_out_turns > 0) {
         snprintf(text, sizeof text, _("The %d oldest turns were left out: the context is full."),
                  answer->left_out_turns);
-        note(f, TONE_NOTICE, text);
+        transcript_note(&f->transcript, item, TONE_NOTICE, text);
     }
     if (f->config->show_stats && !answer->err) {
         skin_describe_answer(answer, text, sizeof text);
-        note(f, TONE_NOTICE, text);
+        transcript_note(&f->transcript, item, TONE_NOTICE, text);
     } else if (answer->stop == STOP_CANCELLED) {
-        note(f, TONE_NOTICE, _("[interrupted]"));
+        transcript_note(&f->transcript, item, TONE_NOTICE, _("[interrupted]"));
     }
     fullscreen_touch(f, true);
 }
@@ -136,7 +130,8 @@ static void turns(void *ui, const struct shown_turn *turns, size_t n) {
         if (!item) return;
         buf_puts(&item->reasoning, turns[i].reasoning);
         item->turn = turns[i].id;
-        if (turns[i].is_partial) note(f, TONE_NOTICE, _("[interrupted]"));
+        if (turns[i].is_partial)
+            transcript_note(&f->transcript, item, TONE_NOTICE, _("[interrupted]"));
     }
 }
 

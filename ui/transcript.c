@@ -57,6 +57,21 @@ void transcript_say(struct transcript *t, enum tone tone, const char *text) {
     item->is_attached = before && before->kind == ITEM_SAYING && before->tone == tone;
 }
 
+void transcript_note(struct transcript *t, const struct item *below, enum tone tone,
+                     const char *text) {
+    struct item *item = transcript_add(t, ITEM_SAYING, text);
+    if (!item) return;
+    size_t at = t->n - 1;
+    item->tone = tone;
+    item->is_attached = t->n > 1;
+    while (below && at > 0 && t->items[at - 1] != below) at--;
+    while (at > 0 && at + 1 < t->n && t->items[at]->is_attached) at++; /* notes in their order */
+    if (at == 0) return;
+    memmove(t->items + at + 1, t->items + at, (t->n - 1 - at) * sizeof(struct item *));
+    t->items[at] = item;
+    if (t->n_sound > at) t->n_sound = at;
+}
+
 struct item *transcript_answer(struct transcript *t) {
     for (size_t i = t->n; i > 0; i--)
         if (t->items[i - 1]->kind == ITEM_ANSWER && t->items[i - 1]->is_open)

@@ -37,13 +37,13 @@ wait_for() {
 keys() { tm send-keys -t main "$@"; }
 text() { tm send-keys -t main -l "$1"; }
 
-start() {
-  tm -f /dev/null new-session -d -s main -x 80 -y 24 \
-    "env -u NO_COLOR HOME=$home XDG_DATA_HOME= XDG_STATE_HOME= XDG_CONFIG_HOME= LC_ALL=C.UTF-8 \
-     $program -m '$model' --temp 0 -n 80 $* 2>$folder/errors; echo; echo left with \$?; sleep 60"
+# the command line of the pane, with further flags
+chat() {
+  echo "env -u NO_COLOR HOME=$home XDG_DATA_HOME= XDG_STATE_HOME= XDG_CONFIG_HOME= LC_ALL=C.UTF-8 \
+    '$program' -m '$model' --temp 0 -n 80 $* 2>'$folder/errors'; code=\$?; echo left with \$code; sleep 60"
 }
 
-start
+tm -f /dev/null new-session -d -s main -x 80 -y 24 "$(chat)"
 wait_for 5 '/help lists the commands'
 wait_for 20 ' ready'
 text '你好！请写 Python: write a hello world program in a python code block'
@@ -91,8 +91,7 @@ wait_for 60 ' ready'
 keys C-d
 wait_for 10 'Resume with: qwen-chat --resume='
 wait_for 5 'left with 0'
-tm kill-server
-start --resume
+tm respawn-pane -k -t main "$(chat --resume)"
 wait_for 20 ' ready'
 wait_for 5 'river'
 keys C-d
