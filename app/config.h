@@ -54,7 +54,8 @@ struct config {
     char *config_folder, *data_folder, *state_folder, *cache_folder;
     char *conversations_folder; /* below data_folder */
     char *home;
-    char *term; /* TERM; NULL where it is not set */
+    char *term;   /* TERM; NULL where it is not set */
+    char *editor; /* VISUAL or EDITOR, or NULL */
 };
 
 /* Everything in its order; argv as main() has it. ERR_USAGE with file:line:column where a file is

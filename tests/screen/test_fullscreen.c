@@ -119,6 +119,27 @@ static void test_questions(void **state) {
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"hello again\""), 1);
 }
 
+/* Ctrl-X Ctrl-E: the text goes through another program and comes back; the screen too. */
+static void test_external_editor(void **state) {
+    (void)state;
+    setenv("VISUAL", "sed -i s/draft/final/", 1);
+    session_start(&s);
+    session_type(&s, "a draft\nof two lines\x18\x05");
+    session_expect(&s, "> a final\n  of two lines");
+    session_type(&s, "\r");
+    session_expect(&s, "seed");
+    leave();
+    assert_int_equal(session_count_on_disk(&s, "\"content\":\"a final\\nof two lines"), 1);
+    setenv("VISUAL", "false", 1);
+    session_start(&s);
+    session_type(&s, "kept\x18\x05");
+    session_expect(&s, "did not end well");
+    session_expect_last(&s, "> kept");
+    session_type(&s, "\x15");
+    leave();
+    unsetenv("VISUAL");
+}
+
 static void test_paste(void **state) {
     (void)state;
     struct buf text = {0};
@@ -479,6 +500,7 @@ int main(void) {
         TEST(branches),
         TEST(copy_and_attach),
         TEST(settings),
+        TEST(external_editor),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
