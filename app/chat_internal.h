@@ -9,6 +9,7 @@
 struct chat_answer {
     struct buf parts[2]; /* by enum answer_part: the text so far, as the model gave it */
     struct sanitizer sanitizers[2];
+    struct buf attached; /* files that go with the next message */
     uint64_t seed;
     bool is_waiting;      /* for the model to be loaded */
     bool is_prompt_shown; /* a bar for the prompt is up */
@@ -29,6 +30,10 @@ void chat_say(const struct chat *chat, enum tone tone, const char *format, ...)
 void chat_print(const struct chat *chat, const char *text);
 /* A row of a table; n 0 ends it. */
 void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const *cells);
+
+/* Rows of lists of conversations. */
+void chat_row_conversations_head(const struct chat *chat);
+void chat_row_conversation(const struct chat *chat, const struct conversation_entry *entry);
 
 /* The result of a change of the conversation: what could not be saved is said, not fatal. */
 void chat_check_saved(const struct chat *chat, int result, const struct err *err);

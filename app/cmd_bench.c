@@ -5,6 +5,7 @@
 #include "app/bench_output.h"
 #include "app/chat_internal.h"
 #include "app/engine_setup.h"
+#include "app/language.h"
 #include "app/subcommands.h"
 #include "engine/base/mem.h"
 #include "engine/base/sanitize.h"
@@ -182,7 +183,7 @@ static void finish(struct chat *chat, const struct worker_event *event) {
     chat->answer->is_bench = false;
     end_bar(chat);
     if (event->stop == STOP_ERROR) chat_say(chat, TONE_ERROR, "%s", event->err.text);
-    if (event->stop == STOP_CANCELLED) chat_say(chat, TONE_NOTICE, "the bench was stopped");
+    if (event->stop == STOP_CANCELLED) chat_say(chat, TONE_NOTICE, _("the bench was stopped"));
 }
 
 void chat_bench_event(struct chat *chat, const struct worker_event *event) {
