@@ -668,7 +668,7 @@ static void test_completion(void **state) {
     (void)state;
     char line[300], expected[600];
     open_chat(NULL);
-    assert_completes("/se", 0, "/set /seed");
+    assert_completes("/se", 0, "/set /seed /search");
     assert_completes("／ex", 0, "／exit ／export");
     assert_completes("hello", 0, "");
     assert_completes("hello /se", 0, "");
