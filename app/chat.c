@@ -5,6 +5,8 @@
 #include "app/chat.h"
 
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
+#include "app/language.h"
 #include "engine/base/mem.h"
 
 #include <stdarg.h>
@@ -55,7 +57,7 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
 }
 
 void chat_check_saved(const struct chat *chat, int result, const struct err *err) {
-    if (result != 0) chat_say(chat, TONE_ERROR, "not saved: %s", err->text);
+    if (result != 0) chat_say(chat, TONE_ERROR, _("not saved: %s"), err->text);
 }
 
 /* --- the answer ------------------------------------------------------------------------------- */
@@ -288,25 +290,8 @@ const struct turn *chat_last_message(const struct chat *chat) {
 
 /* --- models and conversations ----------------------------------------------------------------- */
 
-void chat_engine_options(const struct chat *chat, const char *path, struct engine_options *out) {
-    const struct config *c = chat->config;
-    *out = (struct engine_options){.model = path,
-                                   .tokenizer = c->tokenizer,
-                                   .template_name = c->template,
-                                   .threads = (int)c->threads,
-                                   .context_tokens = (int)c->context,
-                                   .max_sequences = 1,
-                                   .kv_format = FORMAT_F16,
-                                   .is_exact = c->exact,
-                                   .memory_bytes = c->memory,
-                                   .device = c->device,
-                                   .cuda_module = c->cuda_module,
-                                   .gpu_memory_bytes = c->gpu_memory};
-}
-
 static int start_worker(struct chat *chat, const char *path, struct err *err) {
-    struct engine_options options;
-    chat_engine_options(chat, path, &options);
+    struct engine_options options = engine_setup(chat->config, path);
     chat->is_ready = false;
     return worker_start(&chat->worker, &options, err);
 }
@@ -416,6 +401,7 @@ void chat_close(struct chat *chat) {
     if (chat->answer) {
         buf_release(&chat->answer->parts[PART_REASONING]);
         buf_release(&chat->answer->parts[PART_ANSWER]);
+        buf_release(&chat->answer->attached);
         mem_free(chat->answer->former_model);
         mem_free(chat->answer);
     }
@@ -432,7 +418,7 @@ static void on_ready(struct chat *chat) {
     for (int i = 0; i < info->n_notices; i++) chat_say(chat, TONE_NOTICE, "%s", info->notices[i]);
     chat->is_raw = chat->config->raw || !worker_chat(chat->worker);
     if (chat->is_raw && !chat->config->raw)
-        chat_say(chat, TONE_NOTICE, "%s has no chat template: it completes raw text",
+        chat_say(chat, TONE_NOTICE, _("%s has no chat template: it completes raw text"),
                  info->config->name);
     if (!chat->answer->is_waiting) return;
     chat->answer->is_waiting = false;
@@ -443,7 +429,7 @@ static void on_ready(struct chat *chat) {
 static int load_former(struct chat *chat, struct err *err) {
     char *path = chat->answer->former_model;
     chat->answer->former_model = NULL;
-    chat_say(chat, TONE_NOTICE, "going back to %s", path);
+    chat_say(chat, TONE_NOTICE, _("going back to %s"), path);
     worker_stop(chat->worker);
     chat->worker = NULL;
     int result = start_worker(chat, path, err);
@@ -546,8 +532,14 @@ enum chat_result chat_send(struct chat *chat, const char *text, struct err *err)
         err_set(err, ERR_OTHER, "an answer is running: stop it first (Ctrl-C), or wait");
         return fail(chat, err);
     }
-    const struct turn turn = {.role = ROLE_USER, .content = (char *)(uintptr_t)text};
+    struct buf *attached = &chat->answer->attached;
+    size_t n_attached = attached->n;
+    if (n_attached > 0) buf_puts(attached, text);
+    if (attached->failed) return fail(chat, (err_memory(err, strlen(text), "the message"), err));
+    const struct turn turn = {.role = ROLE_USER,
+                              .content = n_attached > 0 ? attached->data : (char *)(uintptr_t)text};
     int result = conversation_add(&chat->conversation, &turn, err);
+    if (n_attached > 0) buf_release(attached);
     if (result != 0 && err->kind == ERR_MEMORY) return fail(chat, err);
     chat_check_saved(chat, result, err);
     enum chat_result sent = chat_ask(chat, err);

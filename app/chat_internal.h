@@ -9,6 +9,7 @@
 struct chat_answer {
     struct buf parts[2]; /* by enum answer_part: the text so far, as the model gave it */
     struct sanitizer sanitizers[2];
+    struct buf attached; /* files that go with the next message */
     uint64_t seed;
     bool is_waiting;      /* for the model to be loaded */
     bool is_prompt_shown; /* a bar for the prompt is up */
@@ -30,6 +31,10 @@ void chat_print(const struct chat *chat, const char *text);
 /* A row of a table; n 0 ends it. */
 void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const *cells);
 
+/* Rows of lists of conversations. */
+void chat_row_conversations_head(const struct chat *chat);
+void chat_row_conversation(const struct chat *chat, const struct conversation_entry *entry);
+
 /* The result of a change of the conversation: what could not be saved is said, not fatal. */
 void chat_check_saved(const struct chat *chat, int result, const struct err *err);
 
@@ -49,7 +54,6 @@ int chat_begin(struct chat *chat, struct conversation *out, struct err *err);
 
 /* Stops the worker and loads `path`; the one before comes back if that fails. */
 int chat_load(struct chat *chat, const char *path, struct err *err);
-void chat_engine_options(const struct chat *chat, const char *path, struct engine_options *out);
 
 /* The last user turn of the current branch, or NULL. */
 const struct turn *chat_last_message(const struct chat *chat);

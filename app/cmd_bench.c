@@ -4,6 +4,8 @@
  */
 #include "app/bench_output.h"
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
+#include "app/language.h"
 #include "app/subcommands.h"
 #include "engine/base/mem.h"
 #include "engine/base/sanitize.h"
@@ -74,17 +76,14 @@ static int run_all(const struct config *config, const struct bench_options *o, c
     size_t n_tests = 0;
     if (bench_options_tests(o, &tests, &n_tests, err) != 0) return -1;
     const struct bench_plan plan = {tests, n_tests, o->repetitions, o->no_warmup};
-    struct engine_options options = {.model = path,
-                                     .context_tokens = bench_context(tests, n_tests),
-                                     .max_sequences = bench_sequences(tests, n_tests),
-                                     .prefill_tokens = o->ubatch,
-                                     .kv_format = FORMAT_F16,
-                                     .is_exact = config->exact,
-                                     .memory_bytes = config->memory,
-                                     .random_weights = o->random_weights,
-                                     .ids_only = true,
-                                     .progress = on_opening,
-                                     .progress_ud = p};
+    struct engine_options options = engine_setup(config, path);
+    options.context_tokens = bench_context(tests, n_tests);
+    options.max_sequences = bench_sequences(tests, n_tests);
+    options.prefill_tokens = o->ubatch;
+    options.random_weights = o->random_weights;
+    options.ids_only = true;
+    options.progress = on_opening;
+    options.progress_ud = p;
     int result = 0;
     bench_output_begin(p->output, &p->text);
     flush(p);
@@ -184,7 +183,7 @@ static void finish(struct chat *chat, const struct worker_event *event) {
     chat->answer->is_bench = false;
     end_bar(chat);
     if (event->stop == STOP_ERROR) chat_say(chat, TONE_ERROR, "%s", event->err.text);
-    if (event->stop == STOP_CANCELLED) chat_say(chat, TONE_NOTICE, "the bench was stopped");
+    if (event->stop == STOP_CANCELLED) chat_say(chat, TONE_NOTICE, _("the bench was stopped"));
 }
 
 void chat_bench_event(struct chat *chat, const struct worker_event *event) {

@@ -1,5 +1,6 @@
 /* Commands of the conversation itself: what was said, and saying it again. */
 #include "app/chat_internal.h"
+#include "app/language.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
@@ -33,16 +34,16 @@ enum chat_result cmd_help(struct chat *chat, const char *arguments, struct err *
         struct buf head = {0};
         if (only >= 0 && i != only) continue;
         buf_printf(&head, "/%s%s%s", c->name, *c->arguments ? " " : "", c->arguments);
-        const char *const cells[] = {head.failed ? c->name : head.data, c->help};
+        const char *const cells[] = {head.failed ? c->name : head.data, _(c->help)};
         chat_row(chat, false, 2, cells);
         buf_release(&head);
     }
     chat_row(chat, false, 0, NULL);
     if (only >= 0 && *command_table[only].aliases)
-        chat_say(chat, TONE_OUTPUT, "also: %s", command_table[only].aliases);
+        chat_say(chat, TONE_OUTPUT, _("also: %s"), command_table[only].aliases);
     if (only < 0)
         chat_say(chat, TONE_OUTPUT,
-                 "a line that begins with // is sent as text, without one slash");
+                 _("a line that begins with // is sent as text, without one slash"));
     return CHAT_DONE;
 }
 
@@ -74,7 +75,7 @@ enum chat_result cmd_history(struct chat *chat, const char *arguments, struct er
     if (chat->conversation.title)
         chat_say(chat, TONE_OUTPUT, "%s: %s", chat->conversation.id, chat->conversation.title);
     if (chat->conversation.system)
-        chat_say(chat, TONE_OUTPUT, "system: %s", chat->conversation.system);
+        chat_say(chat, TONE_OUTPUT, _("system: %s"), chat->conversation.system);
     for (size_t i = 0; i < n; i++) {
         struct buf text = {0};
         buf_printf(&text, "%s: %s%s", role_name(turns[i]->role), turns[i]->content,
@@ -82,7 +83,7 @@ enum chat_result cmd_history(struct chat *chat, const char *arguments, struct er
         if (!text.failed) chat_print(chat, text.data);
         buf_release(&text);
     }
-    if (!n) chat_say(chat, TONE_OUTPUT, "nothing has been said yet");
+    if (!n) chat_say(chat, TONE_OUTPUT, _("nothing has been said yet"));
     mem_free(turns);
     return CHAT_DONE;
 }
@@ -116,7 +117,7 @@ enum chat_result cmd_find(struct chat *chat, const char *arguments, struct err *
     if (found)
         chat_row(chat, false, 0, NULL);
     else
-        chat_say(chat, TONE_OUTPUT, "not found");
+        chat_say(chat, TONE_OUTPUT, _("not found"));
     mem_free(turns);
     return CHAT_DONE;
 }
@@ -127,9 +128,9 @@ static enum chat_result show_system(struct chat *chat) {
     if (chat->conversation.system)
         chat_print(chat, chat->conversation.system);
     else if (own)
-        chat_say(chat, TONE_OUTPUT, "the model's own: %s", own);
+        chat_say(chat, TONE_OUTPUT, _("the model's own: %s"), own);
     else
-        chat_say(chat, TONE_OUTPUT, "none");
+        chat_say(chat, TONE_OUTPUT, _("none"));
     return CHAT_DONE;
 }
 
@@ -154,7 +155,7 @@ enum chat_result cmd_system(struct chat *chat, const char *arguments, struct err
     } else {
         result = conversation_set_system(c, arguments, err);
     }
-    chat_say(chat, TONE_NOTICE, "the system prompt holds from the next message on");
+    chat_say(chat, TONE_NOTICE, _("the system prompt holds from the next message on"));
     return done(chat, result, err);
 }
 
@@ -163,8 +164,9 @@ enum chat_result cmd_regen(struct chat *chat, const char *arguments, struct err 
     (void)arguments;
     if (!message) return refuse(err, "there is no message to answer again");
     if (!(chat_sampling(chat).temperature > 0))
-        chat_say(chat, TONE_NOTICE,
-                 "at temperature 0 the answer comes out the same; /set temperature 0.7 varies it");
+        chat_say(
+            chat, TONE_NOTICE,
+            _("at temperature 0 the answer comes out the same; /set temperature 0.7 varies it"));
     if (message->id != chat->conversation.leaf)
         chat_check_saved(chat, conversation_move(&chat->conversation, message->id, err), err);
     chat_show_turns(chat);
@@ -177,7 +179,7 @@ enum chat_result cmd_undo(struct chat *chat, const char *arguments, struct err *
     if (!message) return refuse(err, "there is nothing to take back");
     int result = conversation_move(&chat->conversation, message->parent, err);
     chat_show_turns(chat);
-    chat_say(chat, TONE_NOTICE, "taken back: %.200s", message->content);
+    chat_say(chat, TONE_NOTICE, _("taken back: %.200s"), message->content);
     return done(chat, result, err);
 }
 
@@ -191,7 +193,7 @@ enum chat_result cmd_edit(struct chat *chat, const char *arguments, struct err *
     char *text = *arguments ? mem_strdup(arguments) : front->edit(front->ui, message->content);
     if (!text || !text[strspn(text, " \t\r\n")]) {
         mem_free(text);
-        chat_say(chat, TONE_NOTICE, "the message stays as it was");
+        chat_say(chat, TONE_NOTICE, _("the message stays as it was"));
         return CHAT_DONE;
     }
     chat_check_saved(chat, conversation_move(&chat->conversation, parent, err), err);

@@ -72,4 +72,8 @@ struct frontend {
 
     /* /find: shows where the text stands. NULL: the messages that have it are listed. */
     void (*find)(void *ui, const char *text);
+
+    /* /copy: an answer, or its n-th code block (from 1), to the clipboard. false: it has none.
+     * NULL: there is no terminal. */
+    bool (*copy)(void *ui, const char *answer, int code);
 };

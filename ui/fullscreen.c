@@ -6,6 +6,7 @@
  */
 #include "ui/fullscreen_internal.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/signals.h"
 #include "ui/skin.h"
@@ -36,12 +37,19 @@ void fullscreen_hint(struct fullscreen *f, const char *text) {
 
 static void say(void *ui, enum tone tone, const char *text) {
     struct fullscreen *f = ui;
-    transcript_say(&f->transcript, tone, text);
+    if (f->view.is_collecting)
+        view_say(&f->view, text);
+    else
+        transcript_say(&f->transcript, tone, text);
     fullscreen_touch(f, false);
 }
 
 static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
     struct fullscreen *f = ui;
+    if (f->view.is_collecting) {
+        view_row(&f->view, cells, n, is_head);
+        return;
+    }
     if (n > 0 && f->table.n_columns == 0) grid_begin(&f->table, n, is_head, false);
     for (size_t i = 0; n > 0 && i < f->table.n_columns; i++) {
         struct styled cell = {0};
@@ -80,12 +88,6 @@ static void answer_text(void *ui, enum answer_part part, const char *text, size_
     fullscreen_touch(f, false);
 }
 
-/* Below the answer, without a blank row. */
-static void note(struct fullscreen *f, enum tone tone, const char *text) {
-    transcript_say(&f->transcript, tone, text);
-    if (f->transcript.n > 1) f->transcript.items[f->transcript.n - 1]->is_attached = true;
-}
-
 static void answer_end(void *ui, const struct answer *answer) {
     struct fullscreen *f = ui;
     struct item *item = transcript_answer(&f->transcript);
@@ -95,15 +97,15 @@ static void answer_end(void *ui, const struct answer *answer) {
     transcript_answer_end(&f->transcript);
     if (answer->err) transcript_say(&f->transcript, TONE_ERROR, answer->err->text);
     if (answer->left_out_turns > 0) {
-        snprintf(text, sizeof text, "The %d oldest turns were left out: the context is full.",
+        snprintf(text, sizeof text, _("The %d oldest turns were left out: the context is full."),
                  answer->left_out_turns);
-        note(f, TONE_NOTICE, text);
+        transcript_note(&f->transcript, item, TONE_NOTICE, text);
     }
     if (f->config->show_stats && !answer->err) {
         skin_describe_answer(answer, text, sizeof text);
-        note(f, TONE_NOTICE, text);
+        transcript_note(&f->transcript, item, TONE_NOTICE, text);
     } else if (answer->stop == STOP_CANCELLED) {
-        note(f, TONE_NOTICE, "[interrupted]");
+        transcript_note(&f->transcript, item, TONE_NOTICE, _("[interrupted]"));
     }
     fullscreen_touch(f, true);
 }
@@ -128,8 +130,14 @@ static void turns(void *ui, const struct shown_turn *turns, size_t n) {
         if (!item) return;
         buf_puts(&item->reasoning, turns[i].reasoning);
         item->turn = turns[i].id;
-        if (turns[i].is_partial) note(f, TONE_NOTICE, "[interrupted]");
+        if (turns[i].is_partial)
+            transcript_note(&f->transcript, item, TONE_NOTICE, _("[interrupted]"));
     }
+}
+
+static bool copy(void *ui, const char *answer, int code) {
+    struct fullscreen *f = ui;
+    return skin_copy(&f->screen.terminal, answer, code);
 }
 
 static void find(void *ui, const char *text) {
@@ -192,8 +200,7 @@ static void turn(struct fullscreen *f, bool with_chat) {
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-/* A prompt of its own, inside a command; what was being typed comes back behind it. */
-static bool ask(struct fullscreen *f, const char *prompt, const char *text) {
+bool fullscreen_ask(struct fullscreen *f, const char *prompt, const char *text) {
     char *draft = mem_strdup(editor_text(f->editor, NULL));
     f->question = QUESTION_OPEN;
     f->question_text = prompt;
@@ -210,8 +217,8 @@ static bool ask(struct fullscreen *f, const char *prompt, const char *text) {
 static bool confirm(void *ui, const char *question) {
     struct fullscreen *f = ui;
     struct buf prompt = {0};
-    buf_printf(&prompt, "%s [y/N] ", question);
-    bool is_yes = !prompt.failed && ask(f, prompt.data, "") && f->answer.n > 0 &&
+    buf_printf(&prompt, _("%s [y/N] "), question);
+    bool is_yes = !prompt.failed && fullscreen_ask(f, prompt.data, "") && f->answer.n > 0 &&
                   strchr("yY", f->answer.data[0]);
     buf_release(&prompt);
     return is_yes;
@@ -219,7 +226,8 @@ static bool confirm(void *ui, const char *question) {
 
 static char *edit(void *ui, const char *text) {
     struct fullscreen *f = ui;
-    return ask(f, "edit> ", text) ? mem_strdup(f->answer.data ? f->answer.data : "") : NULL;
+    return fullscreen_ask(f, _("edit> "), text) ? mem_strdup(f->answer.data ? f->answer.data : "")
+                                                : NULL;
 }
 
 /* --- entering --------------------------------------------------------------------------------- */
@@ -245,6 +253,7 @@ static void enter_now(struct fullscreen *f, const char *text) {
     f->is_following = true;
     bool is_find = line.kind == LINE_COMMAND &&
                    command_find(line.name, line.n_name) == COMMAND_find; /* it would find itself */
+    if (fullscreen_open_view(f, text)) return;
     if (line.kind == LINE_COMMAND && !is_find) echo_command(f, text);
     enum chat_result result = chat_enter(&f->chat, text, &err);
     if (result == CHAT_QUIT) f->is_over = true;
@@ -316,7 +325,8 @@ static void set_up(struct fullscreen *f) {
                                  .edit = edit,
                                  .clear = clear,
                                  .turns = turns,
-                                 .find = find};
+                                 .find = find,
+                                 .copy = copy};
 }
 
 /* The last of what was on the screen, and how to go on with it, for the normal screen. */
@@ -348,9 +358,13 @@ static void converse(struct fullscreen *f) {
 
 static void run(struct fullscreen *f, bool has_locale) {
     struct err notice = {0};
-    say(f, TONE_NOTICE, "qwen-chat " QWEN_CHAT_VERSION ": /help lists the commands");
+    char greeting[200];
+    snprintf(greeting, sizeof greeting, "qwen-chat " QWEN_CHAT_VERSION ": %s",
+             _("/help lists the commands"));
+    say(f, TONE_NOTICE, greeting);
     if (!has_locale)
-        say(f, TONE_NOTICE, "The locale's encoding is not UTF-8; input and output are UTF-8 here.");
+        say(f, TONE_NOTICE,
+            _("The locale's encoding is not UTF-8; input and output are UTF-8 here."));
     fullscreen_paint(f);
     if (open_editor(f, &notice, &f->err) != 0) return;
     if (chat_open(&f->chat, f->config, &f->front, &f->err) != 0) return;
@@ -367,6 +381,8 @@ static void release(struct fullscreen *f) {
     input_area_release(&f->input);
     grid_release(&f->table);
     lines_release(&f->menu);
+    lines_release(&f->panel);
+    view_release(&f->view);
     fullscreen_stop_finding(f);
     keys_release(&f->keys);
     input_history_release(&f->history);
@@ -377,6 +393,7 @@ static void release(struct fullscreen *f) {
 
 int fullscreen_run(struct config *config) {
     struct fullscreen f = {.config = config};
+    language_open(config);
     char resume[128] = "";
     bool has_locale = terminal_set_locale();
     const struct screen_options options = {.in = STDIN_FILENO,

@@ -12,6 +12,7 @@
 #include "ui/keys.h"
 #include "ui/screen.h"
 #include "ui/transcript.h"
+#include "ui/view.h"
 
 enum question_state { QUESTION_NONE, QUESTION_OPEN, QUESTION_ANSWERED, QUESTION_GIVEN_UP };
 
@@ -28,12 +29,14 @@ struct fullscreen {
     /* what is shown */
     struct transcript transcript;
     struct input_area input;
-    struct grid table; /* of a command, until its last row is there */
-    struct lines menu; /* completions that can be chosen from */
-    char hint[200];    /* stands for the state until the next key */
-    size_t top;        /* the first row of the transcript on the screen */
-    size_t height;     /* rows of the transcript on the screen */
-    bool is_following; /* the end of the transcript stays in sight */
+    struct view view;   /* stands over the transcript while its kind is set */
+    struct lines panel; /* the view laid out */
+    struct grid table;  /* of a command, until its last row is there */
+    struct lines menu;  /* completions that can be chosen from */
+    char hint[200];     /* stands for the state until the next key */
+    size_t top;         /* the first row of the transcript on the screen */
+    size_t height;      /* rows of the transcript on the screen */
+    bool is_following;  /* the end of the transcript stays in sight */
     struct {
         bool is_up;
         char what[80];
@@ -69,6 +72,17 @@ void fullscreen_touch(struct fullscreen *f, bool is_urgent);
 /* What the user entered, now or when the answer has ended. */
 void fullscreen_enter(struct fullscreen *f, const char *text);
 void fullscreen_hint(struct fullscreen *f, const char *text);
+/* A prompt of its own, with a text to be changed; f->answer has what was entered. false: given up.
+ * What was being typed comes back behind it. */
+bool fullscreen_ask(struct fullscreen *f, const char *prompt, const char *text);
+
+/* --- fullscreen_views.c --- */
+
+/* false: what was entered opens no view. */
+bool fullscreen_open_view(struct fullscreen *f, const char *text);
+void fullscreen_close_view(struct fullscreen *f);
+/* false: there is no view to take the key. */
+bool fullscreen_view_key(struct fullscreen *f, const struct key *key);
 
 /* --- fullscreen_keys.c --- */
 

@@ -1,7 +1,9 @@
 /* What keys and signals do: scrolling, finding, editing, and the ladder of Ctrl-C. */
 #include "ui/fullscreen_internal.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
+#include "ui/external_editor.h"
 #include "ui/signals.h"
 #include "ui/skin.h"
 #include "ui/wrap.h"
@@ -185,12 +187,44 @@ static bool is_control(const struct key *key, uint32_t c) {
     return key->name == K_CHAR && !key->is_alt && key->c == c;
 }
 
+/* Ctrl-X Ctrl-E: what stands in the input goes through the user's own editor. */
+static void edit_outside(struct fullscreen *f) {
+    struct buf text = {0};
+    struct err err = {0};
+    const char *command = f->config->editor ? f->config->editor : "vi";
+    screen_leave(&f->screen);
+    int result = external_editor(command, "/tmp", editor_text(f->editor, NULL), &text, &err);
+    screen_return(&f->screen);
+    for (int number; (number = signals_take()) != 0;) /* its Ctrl-C was not ours */
+        if (number == SIGTERM || number == SIGHUP) f->quit_signal = number;
+    if (result == 0)
+        editor_set(f->editor, text.data ? text.data : "");
+    else
+        fullscreen_hint(f, err.text);
+    buf_release(&text);
+}
+
+/* true: the key is, or may be, part of Ctrl-X Ctrl-E. */
+static bool edit_outside_key(struct fullscreen *f, const struct key *key) {
+    bool was_begun = f->has_control_x;
+    f->has_control_x = !was_begun && is_control(key, CONTROL_X);
+    if (f->has_control_x) return true;
+    if (!was_begun) return false;
+    if (is_control(key, CONTROL_E)) {
+        edit_outside(f);
+        return true;
+    }
+    edit(f, &(struct key){.name = K_CHAR, .c = CONTROL_X}); /* it was another sequence */
+    return false;
+}
+
 void fullscreen_key(struct fullscreen *f, const struct key *key) {
     fullscreen_touch(f, true);
     *f->hint = '\0';
     f->interrupt_ms = 0;
     lines_clear(&f->menu);
-    if (find_key(f, key)) return;
+    if (fullscreen_view_key(f, key) || find_key(f, key)) return;
+    if (edit_outside_key(f, key)) return;
     bool is_searching = editor_search(f->editor) != NULL;
     if (!is_searching && scroll_key(f, key)) return;
     if (is_control(key, CONTROL_O)) {
@@ -233,7 +267,9 @@ static void take_queue_back(struct fullscreen *f) {
 static void interrupt(struct fullscreen *f) {
     int64_t now = skin_now_ms();
     keys_drop_partial(&f->keys);
-    if (f->find.text) {
+    if (f->view.kind && f->question != QUESTION_OPEN) {
+        fullscreen_close_view(f);
+    } else if (f->find.text) {
         fullscreen_stop_finding(f);
     } else if (f->menu.n > 0) {
         lines_clear(&f->menu);
@@ -251,7 +287,7 @@ static void interrupt(struct fullscreen *f) {
         f->quit_signal = SIGINT;
     } else {
         f->interrupt_ms = now;
-        fullscreen_hint(f, "Ctrl-C again or Ctrl-D to leave");
+        fullscreen_hint(f, _("Ctrl-C again or Ctrl-D to leave"));
     }
 }
 

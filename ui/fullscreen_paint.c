@@ -4,6 +4,7 @@
  */
 #include "ui/fullscreen_internal.h"
 
+#include "app/language.h"
 #include "engine/base/sanitize.h"
 #include "engine/base/utf8.h"
 #include "ui/skin.h"
@@ -20,7 +21,7 @@ static void lay_out_input(struct fullscreen *f, int columns, size_t most_rows) {
     const char *text = f->editor ? editor_text(f->editor, &cursor) : "";
     struct buf prompt = {0};
     if (search) {
-        buf_puts(&prompt, search->is_failing ? "(no match) " : "(search) ");
+        buf_puts(&prompt, search->is_failing ? _("(no match) ") : _("(search) "));
         if (search->query.n > 0) buf_puts(&prompt, search->query.data);
         buf_puts(&prompt, ": ");
     } else {
@@ -35,9 +36,9 @@ static void lay_out_input(struct fullscreen *f, int columns, size_t most_rows) {
 
 static void describe_find(const struct fullscreen *f, char *out, size_t room) {
     if (f->find.n == 0)
-        snprintf(out, room, "not found: %s", f->find.text);
+        snprintf(out, room, _("not found: %s"), f->find.text);
     else
-        snprintf(out, room, "%zu/%zu  n next  N previous  Esc", f->find.at + 1, f->find.n);
+        snprintf(out, room, _("%zu/%zu  n next  N previous  Esc"), f->find.at + 1, f->find.n);
 }
 
 static void describe_state(const struct fullscreen *f, char *out, size_t room) {
@@ -46,9 +47,9 @@ static void describe_state(const struct fullscreen *f, char *out, size_t room) {
     } else if (*f->hint) {
         snprintf(out, room, "%s", f->hint);
     } else if (f->is_cancelling) {
-        snprintf(out, room, "stopping");
+        snprintf(out, room, _("stopping"));
     } else if (f->progress.is_up) {
-        int n = snprintf(out, room, "%s", *f->progress.what ? f->progress.what : "working");
+        int n = snprintf(out, room, "%s", *f->progress.what ? f->progress.what : _("working"));
         if (f->progress.share >= 0)
             n += snprintf(out + n, room - (size_t)n, " %d %%", (int)(f->progress.share * 100));
         if (f->progress.seconds_left >= 0)
@@ -56,7 +57,7 @@ static void describe_state(const struct fullscreen *f, char *out, size_t room) {
     } else {
         bool is_ready = f->is_chat_open && f->chat.is_ready;
         bool is_busy = f->is_chat_open && chat_is_busy(&f->chat);
-        snprintf(out, room, "%s", is_busy ? "answering" : is_ready ? "ready" : "starting");
+        snprintf(out, room, "%s", is_busy ? _("answering") : is_ready ? _("ready") : _("starting"));
     }
 }
 
@@ -163,7 +164,12 @@ void fullscreen_paint(struct fullscreen *f) {
     lay_out_transcript(f, columns);
 
     screen_begin(&f->screen);
-    put_transcript(f);
+    if (f->view.kind) {
+        view_lay_out(&f->view, columns, f->height, &f->panel);
+        put_lines(f, 0, &f->panel, 0, f->height);
+    } else {
+        put_transcript(f);
+    }
     put_lines(f, height, &f->menu, 0, (size_t)n_menu);
     if (n_status) put_status(f, rows - n_input - 1);
     put_lines(f, rows - n_input, &f->input.lines, f->input.first, f->input.height);

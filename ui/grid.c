@@ -58,12 +58,12 @@ static bool fit_widths(const struct grid *t, int room, int *widths) {
         int width = styled_width(&t->cells[i]), *most = &widths[i % t->n_columns];
         if (width > *most) *most = width;
     }
-    while (cap >= LEAST_WIDTH && total_of(t, widths, cap) > room) cap--;
-    for (size_t i = 0; i < t->n_columns; i++) {
-        if (widths[i] > cap) widths[i] = cap;
+    for (size_t i = 0; i < t->n_columns; i++)
         if (widths[i] < 1) widths[i] = 1;
-    }
-    return cap >= LEAST_WIDTH || total_of(t, widths, cap) <= room;
+    while (cap >= LEAST_WIDTH && total_of(t, widths, cap) > room) cap--;
+    for (size_t i = 0; i < t->n_columns; i++)
+        if (cap >= 1 && widths[i] > cap) widths[i] = cap;
+    return total_of(t, widths, 1 << 20) <= room;
 }
 
 /* --- rows ------------------------------------------------------------------------------------- */

@@ -4,6 +4,7 @@
  * answer streams what is typed waits for the next prompt.
  */
 #include "app/chat.h"
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/answer_stream.h"
 #include "ui/line_input.h"
@@ -234,6 +235,11 @@ static void clear_screen(void *ui) {
     line_input_show(&p->input);
 }
 
+static bool copy(void *ui, const char *answer, int code) {
+    struct plain *p = ui;
+    return skin_copy(&p->input.terminal, answer, code);
+}
+
 /* --- the conversation ------------------------------------------------------------------------- */
 
 /* Until the answer has ended; false: the chat is broken or the program must end. */
@@ -348,7 +354,8 @@ static void set_up(struct plain *p) {
                                  .answer_end = answer_end,
                                  .confirm = confirm,
                                  .edit = edit,
-                                 .clear = clear_screen};
+                                 .clear = clear_screen,
+                                 .copy = copy};
 }
 
 static int open_input(struct plain *p, struct err *notice, struct err *err) {
@@ -391,6 +398,7 @@ int plain_run(struct config *config) {
     struct plain p = {.config = config};
     struct err err = {0}, notice = {0};
     bool has_locale = terminal_set_locale();
+    language_open(config);
     set_up(&p);
     signal(SIGPIPE, SIG_IGN); /* a pipe that breaks is seen where it is written to */
     if (open_input(&p, &notice, &err) != 0) {

@@ -1,10 +1,13 @@
 /* See skin.h. */
 #include "ui/skin.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
+#include "ui/markdown.h"
 
 #include <poll.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 enum { LAST_ANSWER_MS = 1500 }; /* for the answer in flight to be kept when the program must end */
@@ -17,13 +20,13 @@ int64_t skin_now_ms(void) {
 
 void skin_describe_answer(const struct answer *answer, char *out, size_t room) {
     const struct engine_usage *u = &answer->usage;
-    int n = snprintf(out, room, "[%d tokens", u->answer_tokens);
+    int n = snprintf(out, room, _("[%d tokens"), u->answer_tokens);
     if (u->answer_tokens > 1 && u->answer_seconds > 0)
         n += snprintf(out + n, room - (size_t)n, ", %.1f tok/s",
                       (u->answer_tokens - 1) / u->answer_seconds);
-    snprintf(out + n, room - (size_t)n, "; prompt %d, %d cached; %s; seed %llu]", u->prompt_tokens,
-             u->cached_tokens,
-             answer->stop == STOP_CANCELLED ? "interrupted" : engine_stop_name(answer->stop),
+    snprintf(out + n, room - (size_t)n, _("; prompt %d, %d cached; %s; seed %llu]"),
+             u->prompt_tokens, u->cached_tokens,
+             answer->stop == STOP_CANCELLED ? _("interrupted") : engine_stop_name(answer->stop),
              (unsigned long long)answer->seed);
 }
 
@@ -41,8 +44,32 @@ void skin_stop_answer(struct chat *chat) {
 bool skin_describe_resume(const struct chat *chat, char *out, size_t room) {
     const struct conversation *c = &chat->conversation;
     if (c->fd < 0 || c->n_turns == 0) return false;
-    snprintf(out, room, "Resume with: qwen-chat --resume=%s", c->id);
+    snprintf(out, room, _("Resume with: qwen-chat --resume=%s"), c->id);
     return true;
+}
+
+static void put_base64(const char *text, size_t n, struct buf *out) {
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    for (size_t i = 0; i < n; i += 3) {
+        uint32_t bits = 0;
+        for (size_t k = 0; k < 3; k++)
+            bits = bits << 8 | (i + k < n ? (unsigned char)text[i + k] : 0);
+        for (size_t k = 0; k < 4; k++)
+            buf_putc(out, i + k <= n ? digits[bits >> (18 - 6 * k) & 63] : '=');
+    }
+}
+
+bool skin_copy(struct terminal *terminal, const char *answer, int code) {
+    struct buf text = {0}, out = {0};
+    if (code == 0) buf_puts(&text, answer);
+    bool is_there = code == 0 || markdown_code(answer, strlen(answer), code, &text);
+    buf_puts(&out, "\033]52;c;");
+    if (text.n > 0) put_base64(text.data, text.n, &out);
+    buf_puts(&out, "\a");
+    if (is_there && !out.failed) terminal_write(terminal, out.data, out.n);
+    buf_release(&text);
+    buf_release(&out);
+    return is_there;
 }
 
 /* "folder/name" in mem_alloc()ed memory, NULL where there is no folder. */

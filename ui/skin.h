@@ -3,6 +3,7 @@
 
 #include "app/chat.h"
 #include "ui/editor.h"
+#include "ui/terminal.h"
 
 int64_t skin_now_ms(void); /* of the monotonic clock */
 
@@ -14,6 +15,10 @@ void skin_stop_answer(struct chat *chat);
 
 /* "Resume with: …"; false: there is nothing to resume. */
 bool skin_describe_resume(const struct chat *chat, char *out, size_t room);
+
+/* An answer, or its code block (from 1), into the terminal's clipboard (OSC 52). false: it has none
+ * of that number. */
+bool skin_copy(struct terminal *terminal, const char *answer, int code);
 
 /* Where the editor's files are; the strings of `options` are theirs. */
 struct skin_files {

@@ -4,6 +4,7 @@
  */
 #include "ui/transcript.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/wrap.h"
 
@@ -54,6 +55,21 @@ void transcript_say(struct transcript *t, enum tone tone, const char *text) {
     if (!item) return;
     item->tone = tone;
     item->is_attached = before && before->kind == ITEM_SAYING && before->tone == tone;
+}
+
+void transcript_note(struct transcript *t, const struct item *below, enum tone tone,
+                     const char *text) {
+    struct item *item = transcript_add(t, ITEM_SAYING, text);
+    if (!item) return;
+    size_t at = t->n - 1;
+    item->tone = tone;
+    item->is_attached = t->n > 1;
+    while (below && at > 0 && t->items[at - 1] != below) at--;
+    while (at > 0 && at + 1 < t->n && t->items[at]->is_attached) at++; /* notes in their order */
+    if (at == 0) return;
+    memmove(t->items + at + 1, t->items + at, (t->n - 1 - at) * sizeof(struct item *));
+    t->items[at] = item;
+    if (t->n_sound > at) t->n_sound = at;
 }
 
 struct item *transcript_answer(struct transcript *t) {
@@ -125,6 +141,7 @@ static size_t count_words(const char *text, size_t n) {
     size_t words = 0;
     bool is_in_word = false;
     for (size_t i = 0; i < n; i++) {
+        if (((unsigned char)text[i] & 0xC0) == 0x80) continue;
         bool is_blank = text[i] == ' ' || text[i] == '\n' || text[i] == '\t';
         bool is_wide = (unsigned char)text[i] >= 0xE3; /* each CJK character counts */
         words += (!is_blank && !is_in_word) || is_wide;
@@ -140,7 +157,7 @@ static void lay_out_all_thinking(struct item *item, int columns) {
     while (whole > item->reasoning_at && text[whole - 1] != '\n') whole--;
     if (item->reasoning_rows == 0) {
         lines_clear(&item->thinking);
-        lines_put(&item->thinking, "▾ thinking", INK_dim);
+        lines_put(&item->thinking, _("▾ thinking"), INK_dim);
         item->reasoning_rows = 1;
         item->reasoning_at = 0;
     }
@@ -186,9 +203,9 @@ static void lay_out_thinking(const struct transcript *t, struct item *item, int 
         item->reasoning_rows = 0;
         lines_clear(&item->thinking);
         if (is_streaming) {
-            snprintf(label, sizeof label, "▸ thinking …");
+            snprintf(label, sizeof label, _("▸ thinking …"));
         } else {
-            snprintf(label, sizeof label, "▸ thought in %zu words (Ctrl-O)",
+            snprintf(label, sizeof label, _("▸ thought in %zu words (Ctrl-O)"),
                      count_words(item->reasoning.data, item->reasoning.n));
         }
         put_plain(&item->thinking, "", "  ", label, strlen(label), INK_dim, INK_dim, columns);

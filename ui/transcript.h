@@ -45,6 +45,9 @@ void transcript_clear(struct transcript *t);
 
 struct item *transcript_add(struct transcript *t, enum item_kind kind, const char *text);
 void transcript_say(struct transcript *t, enum tone tone, const char *text);
+/* A sentence below an item, without a blank row between, whatever was said since. */
+void transcript_note(struct transcript *t, const struct item *below, enum tone tone,
+                     const char *text);
 /* The answer that streams; begun by its first text. */
 struct item *transcript_answer(struct transcript *t);
 void transcript_answer_text(struct transcript *t, enum answer_part part, const char *text,

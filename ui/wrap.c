@@ -132,7 +132,7 @@ static size_t find_end(const struct breaker *b, size_t begin, size_t *next) {
     int column = 0, former_width = 0;
     for (size_t at = begin; at < b->end; at += bytes) {
         int width = wrap_cluster(text + at, b->end - at, column, &bytes);
-        bool is_blank = text[at] == ' ' && !b->how->is_verbatim;
+        bool is_blank = text[at] == ' ' && bytes == 1 && !b->how->is_verbatim;
         if (is_blank) {
             if (former_width >= 0 && at > begin) best = at; /* the first blank behind a word */
             best_next = best ? at + bytes : 0;

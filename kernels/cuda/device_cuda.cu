@@ -35,6 +35,7 @@ enum op_status cuda_status(struct cuda_device *cuda, cudaError_t error) {
         return OP_BAD_SHAPE;
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorNotSupported:
+    case cudaErrorLaunchOutOfResources: /* a kernel needs more registers than the card has */
     case cudaErrorStreamCaptureUnsupported:
     case cudaErrorStreamCaptureInvalidated:
         cudaGetLastError();

@@ -16,7 +16,7 @@ enum {
     SLICES = 48,    /* of a row: what is kept of them fits 48 KiB of shared memory */
     SHORT_K = 64,   /* top_k up to which the survey keeps candidates */
     SURVEY_THREADS = 256,
-    PICK_THREADS = 1024,
+    PICK_THREADS = 512,
     N_DIGITS = 2048,
     IN_PROMPT = 1 << 30, /* of a mark; below it: how often in the answer */
 };
@@ -364,7 +364,8 @@ static __device__ int draw_from(const Source &source, int n, const struct sampli
     }
 }
 
-static __global__ void pick_kernel(struct op_sample op, struct op_batch b,
+static __global__ void __launch_bounds__(PICK_THREADS)
+    pick_kernel(struct op_sample op, struct op_batch b,
                                    struct sample_room room) {
     __shared__ u64 bins[N_DIGITS], shared[34];
     __shared__ float list[SLICES * SHORT_K];

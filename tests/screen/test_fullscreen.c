@@ -119,6 +119,27 @@ static void test_questions(void **state) {
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"hello again\""), 1);
 }
 
+/* Ctrl-X Ctrl-E: the text goes through another program and comes back; the screen too. */
+static void test_external_editor(void **state) {
+    (void)state;
+    setenv("VISUAL", "sed -i s/draft/final/", 1);
+    session_start(&s);
+    session_type(&s, "a draft\nof two lines\x18\x05");
+    session_expect(&s, "> a final\n  of two lines");
+    session_type(&s, "\r");
+    session_expect(&s, "seed");
+    leave();
+    assert_int_equal(session_count_on_disk(&s, "\"content\":\"a final\\nof two lines"), 1);
+    setenv("VISUAL", "false", 1);
+    session_start(&s);
+    session_type(&s, "kept\x18\x05");
+    session_expect(&s, "did not end well");
+    session_expect_last(&s, "> kept");
+    session_type(&s, "\x15");
+    leave();
+    unsetenv("VISUAL");
+}
+
 static void test_paste(void **state) {
     (void)state;
     struct buf text = {0};
@@ -174,6 +195,118 @@ static void test_scrolling(void **state) {
     session_expect_gone(&s, "2/2");
     session_type(&s, "\x15");
     leave();
+}
+
+/* --- conversations and views ------------------------------------------------------------------ */
+
+static void test_conversations(void **state) {
+    (void)state;
+    session_start(&s);
+    session_type(&s, "about apples\r");
+    session_expect(&s, "seed");
+    session_type(&s, "/clear\r");
+    session_expect_gone(&s, "apples");
+    session_type(&s, "about pears\r");
+    session_expect(&s, "seed");
+    session_type(&s, "/search APPLES\r");
+    session_expect(&s, "2      about apples");
+    session_type(&s, "/resume\r");
+    session_expect(&s, "Conversations");
+    session_expect(&s, "about pears");
+    session_type(&s, "d"); /* the open one stays */
+    session_expect(&s, "the one that is open");
+    session_type(&s, "\033[Br");
+    session_expect(&s, "title: about apples");
+    session_type(&s, "\x15old fruit\r");
+    session_expect(&s, "is now: old fruit");
+    session_type(&s, "\033[H\r"); /* the one that was changed last; opens it */
+    session_expect(&s, "> about apples\n\nanswer");
+    session_type(&s, "/resume\r");
+    session_expect(&s, "about pears");
+    pty_settle(&s.pty);
+    session_type(&s, "\033[B\033[Ad");
+    pty_settle(&s.pty);
+    session_type(&s, "\033[Bd");
+    session_expect(&s, "for good? [y/N]");
+    session_type(&s, "y\r");
+    session_expect(&s, "deleted: ");
+    session_type(&s, "\033");
+    session_expect_gone(&s, "Conversations");
+    leave();
+    assert_int_equal(session_count_on_disk(&s, "about pears"), 0);
+    assert_int_equal(session_count_on_disk(&s, "\"kind\":\"title\",\"text\":\"old fruit\""), 1);
+}
+
+static void test_branches(void **state) {
+    (void)state;
+    static const char *const answers[] = {"first answer", "second answer", NULL};
+    fake_worker.answers = answers;
+    session_start(&s);
+    session_type(&s, "one\r");
+    session_expect(&s, "first answer\n[");
+    session_type(&s, "/regen\r");
+    session_expect(&s, "second answer\n[");
+    session_expect_gone(&s, "first answer");
+    session_type(&s, "/branch\r");
+    session_expect(&s, "Branches");
+    session_type(&s, "\033[H\r");
+    session_expect(&s, "> one\n\nfirst answer");
+    leave();
+}
+
+/* The clipboard gets the source text; a file goes with the next message. */
+static void test_copy_and_attach(void **state) {
+    (void)state;
+    char path[96], line[128];
+    static const char *const answers[] = {"Hi:\n```c\nint x;\n```", NULL};
+    fake_worker.answers = answers;
+    snprintf(path, sizeof path, "%s/notes.txt", s.folder);
+    assert_int_equal(io_write_atomic(path, 0600, "secret notes", 12, NULL), 0);
+    session_start(&s);
+    snprintf(line, sizeof line, "/attach %s\r", path);
+    session_type(&s, line);
+    session_expect(&s, "goes with the next message");
+    session_type(&s, "read it\r");
+    session_expect(&s, "seed");
+    session_type(&s, "/copy\r");
+    session_expect(&s, "the answer is in the clipboard");
+    assert_non_null(strstr(s.pty.bytes.data, "\033]52;c;SGk6CmBgYGMKaW50IHg7CmBgYA==\a"));
+    session_type(&s, "/copy 1\r");
+    session_expect(&s, "code block 1 is in");
+    assert_non_null(strstr(s.pty.bytes.data, "\033]52;c;aW50IHg7Cg==\a"));
+    session_type(&s, "/copy 2\r");
+    session_expect(&s, "no code block 2");
+    leave();
+    assert_int_equal(
+        session_count_on_disk(&s, "notes.txt:\\n```\\nsecret notes\\n```\\n\\nread it"), 1);
+}
+
+/* A value that is changed live and written back leaves every other byte of the file. */
+static void test_settings(void **state) {
+    (void)state;
+    static const char before[] =
+        "# mine\nsampling:\n    top_k: 40   # few\ninterface: {keys: emacs}\n";
+    char path[128];
+    struct buf file = {0};
+    snprintf(path, sizeof path, "%s/.config/qwen-chat", s.folder);
+    assert_int_equal(io_make_folders(path, 0700, NULL), 0);
+    snprintf(path, sizeof path, "%s/.config/qwen-chat/config.yaml", s.folder);
+    assert_int_equal(io_write_atomic(path, 0600, before, strlen(before), NULL), 0);
+    s.rows = 50;
+    session_start(&s);
+    session_type(&s, "/set top_k 7\r/set temperature 0.25\r/keep\r");
+    session_expect(&s, "sampling.top_k is in");
+    session_type(&s, "/set\r");
+    session_expect(&s, "Options");
+    session_expect(&s, "sampling.top_k              7");
+    session_type(&s, "\033");
+    session_expect_gone(&s, "Options");
+    leave();
+    assert_int_equal(io_read_file(path, 1 << 16, &file, NULL), 0);
+    assert_string_equal(file.data,
+                        "# mine\nsampling:\n    temperature: 0.25\n    top_k: 7   # few\n"
+                        "interface: {keys: emacs}\n");
+    buf_release(&file);
 }
 
 /* --- the ladder of Ctrl-C --------------------------------------------------------------------- */
@@ -363,6 +496,11 @@ int main(void) {
         TEST(hangup),
         TEST(no_model),
         TEST(terms),
+        TEST(conversations),
+        TEST(branches),
+        TEST(copy_and_attach),
+        TEST(settings),
+        TEST(external_editor),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

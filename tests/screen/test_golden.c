@@ -80,6 +80,25 @@ static const struct script scripts[] = {
     {.name = "undo",
      .answers = {"Yes.", "No."},
      .steps = {"One?\r", "?7]", "Two?\r", ".", "/undo\r", "?taken"}},
+    {.name = "help", .steps = {"/help\r", "."}},
+    {.name = "help-typed", .steps = {"/help\r", ".", ESC "[B" ESC "[B" ESC "[B", "\r"}},
+    {.name = "settings", .steps = {"/set\r", "."}},
+    {.name = "settings-changed",
+     .steps = {"/set\r", ".", ESC "[6~", "\r", ".",
+               "\x15"
+               "3\r"}},
+    {.name = "find",
+     .answers = {prose},
+     .steps = {"What is tea?\r", "?7]", "/find TEA\r", ".", "n"}},
+    {.name = "branches",
+     .answers = {"Yes.", "No."},
+     .steps = {"One?\r", "?7]", "/regen\r", ".", "/branch\r", ".", ESC "[A"}},
+    {.name = "zh",
+     .answers = {"四。"},
+     .reasoning = {"二加二\n等于四。"},
+     .args = {"--language", "zh"},
+     .steps = {"2+2?\r", ".", "/resume\r", "."}},
+    {.name = "zh-help", .args = {"--language", "zh"}, .steps = {"/help\r", "."}},
     {.name = "resized", .answers = {prose}, .steps = {"What is tea?\r", "?7]", "=7x30", "=12x60"}},
 };
 
@@ -160,7 +179,7 @@ static void play(const struct script *script, int rows, int columns) {
     const char *args[] = {"--no-history", "--seed", "7", script->args[0], script->args[1]};
     memcpy(s.args, args, sizeof args);
     session_start(&s);
-    session_expect(&s, "ready");
+    if (!script->args[0] || strcmp(script->args[0], "--language") != 0) session_expect(&s, "ready");
     for (const char *const *step = script->steps; *step; step++) {
         int r, c;
         if (strcmp(*step, ".") == 0)
