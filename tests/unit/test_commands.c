@@ -673,7 +673,7 @@ static void test_completion(void **state) {
     assert_completes("hello", 0, "");
     assert_completes("hello /se", 0, "");
     assert_completes("/nonsense x", 0, "");
-    assert_completes("/help re", 6, "reset regen resume");
+    assert_completes("/help re", 6, "reset regen resume rename");
     assert_completes("/set top", 5, "top_k top_p");
     assert_completes("/set sampling.top_", 5, "sampling.top_k sampling.top_p");
     assert_completes("/set think o", 11, "on off");
