@@ -6,10 +6,11 @@
 #include <string.h>
 #include <time.h>
 
-void bench_about_model(struct bench_about *about, const struct model_info *info) {
+void bench_about_model(struct bench_about *about, const struct model_info *info,
+                       const char *format) {
     about->info = info;
     snprintf(about->model_type, sizeof about->model_type, "%s %.2f B %s", info->config->model_type,
-             (double)info->parameters * 1e-9, info->format);
+             (double)info->parameters * 1e-9, format ? format : info->format);
 }
 
 static void write_time(int64_t when, char out[32]) {

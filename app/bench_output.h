@@ -12,7 +12,9 @@ struct bench_about {
     char model_type[64];   /* "qwen2 0.49 B q8_0" */
     const struct model_info *info;
 };
-void bench_about_model(struct bench_about *about, const struct model_info *info);
+/* `format`: what the weights are called; NULL: as most of them are stored. */
+void bench_about_model(struct bench_about *about, const struct model_info *info,
+                       const char *format);
 
 void bench_output_begin(enum bench_output output, struct buf *out);
 void bench_output_row(enum bench_output output, const struct bench_about *about,

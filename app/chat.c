@@ -5,6 +5,7 @@
 #include "app/chat.h"
 
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
 #include "app/language.h"
 #include "engine/base/mem.h"
 
@@ -289,22 +290,8 @@ const struct turn *chat_last_message(const struct chat *chat) {
 
 /* --- models and conversations ----------------------------------------------------------------- */
 
-void chat_engine_options(const struct chat *chat, const char *path, struct engine_options *out) {
-    const struct config *c = chat->config;
-    *out = (struct engine_options){.model = path,
-                                   .tokenizer = c->tokenizer,
-                                   .template_name = c->template,
-                                   .threads = (int)c->threads,
-                                   .context_tokens = (int)c->context,
-                                   .max_sequences = 1,
-                                   .kv_format = FORMAT_F16,
-                                   .is_exact = c->exact,
-                                   .memory_bytes = c->memory};
-}
-
 static int start_worker(struct chat *chat, const char *path, struct err *err) {
-    struct engine_options options;
-    chat_engine_options(chat, path, &options);
+    struct engine_options options = engine_setup(chat->config, path);
     chat->is_ready = false;
     return worker_start(&chat->worker, &options, err);
 }

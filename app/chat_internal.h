@@ -54,7 +54,6 @@ int chat_begin(struct chat *chat, struct conversation *out, struct err *err);
 
 /* Stops the worker and loads `path`; the one before comes back if that fails. */
 int chat_load(struct chat *chat, const char *path, struct err *err);
-void chat_engine_options(const struct chat *chat, const char *path, struct engine_options *out);
 
 /* The last user turn of the current branch, or NULL. */
 const struct turn *chat_last_message(const struct chat *chat);

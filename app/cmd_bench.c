@@ -4,6 +4,7 @@
  */
 #include "app/bench_output.h"
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
 #include "app/language.h"
 #include "app/subcommands.h"
 #include "engine/base/mem.h"
@@ -60,7 +61,8 @@ static int run_threads(struct printer *p, const struct engine_options *options,
     struct engine *e = NULL;
     if (engine_open(&e, options, err) != 0) return -1;
     const struct model_info *info = engine_info(e);
-    bench_about_model(&p->about, info);
+    bool is_named = options->random_weights && *options->random_weights;
+    bench_about_model(&p->about, info, is_named ? options->random_weights : NULL);
     p->about.cpu = info->processor;
     p->about.gpu = strcmp(info->backend, "CPU") == 0 ? "" : info->device;
     int result = bench_run(e, plan, &host, err);
@@ -74,17 +76,14 @@ static int run_all(const struct config *config, const struct bench_options *o, c
     size_t n_tests = 0;
     if (bench_options_tests(o, &tests, &n_tests, err) != 0) return -1;
     const struct bench_plan plan = {tests, n_tests, o->repetitions, o->no_warmup};
-    struct engine_options options = {.model = path,
-                                     .context_tokens = bench_context(tests, n_tests),
-                                     .max_sequences = bench_sequences(tests, n_tests),
-                                     .prefill_tokens = o->ubatch,
-                                     .kv_format = FORMAT_F16,
-                                     .is_exact = config->exact,
-                                     .memory_bytes = config->memory,
-                                     .random_weights = o->random_weights,
-                                     .ids_only = true,
-                                     .progress = on_opening,
-                                     .progress_ud = p};
+    struct engine_options options = engine_setup(config, path);
+    options.context_tokens = bench_context(tests, n_tests);
+    options.max_sequences = bench_sequences(tests, n_tests);
+    options.prefill_tokens = o->ubatch;
+    options.random_weights = o->random_weights;
+    options.ids_only = true;
+    options.progress = on_opening;
+    options.progress_ud = p;
     int result = 0;
     bench_output_begin(p->output, &p->text);
     flush(p);

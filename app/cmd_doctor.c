@@ -2,6 +2,7 @@
  * qwen-chat doctor: what this machine, the folders and the model are like, and one greedy answer.
  * It goes on after a finding, so that one run shows them all; the gravest gives the exit code.
  */
+#include "app/engine_setup.h"
 #include "app/prompt.h"
 #include "app/subcommands.h"
 #include "engine/base/io.h"
@@ -171,15 +172,7 @@ static int check_model(const struct config *config, const struct frontend *front
     struct engine *e = NULL;
     char *path;
     if (config_find_model(config, &path, err) != 0) return -1;
-    struct engine_options options = {.model = path,
-                                     .tokenizer = config->tokenizer,
-                                     .template_name = config->template,
-                                     .threads = (int)config->threads,
-                                     .context_tokens = (int)config->context,
-                                     .max_sequences = 1,
-                                     .kv_format = FORMAT_F16,
-                                     .is_exact = config->exact,
-                                     .memory_bytes = config->memory};
+    struct engine_options options = engine_setup(config, path);
     subcommand_row(front, "model", "%s", path);
     int result = engine_open(&e, &options, err);
     mem_free(path);

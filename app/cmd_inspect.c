@@ -2,6 +2,7 @@
  * qwen-chat inspect: what a model is made of, and what it would take in each storage format. The
  * one part of app/ that looks into a checkpoint: nothing is loaded, only headers are read.
  */
+#include "app/engine_setup.h"
 #include "app/subcommands.h"
 
 #include "engine/base/mem.h"
@@ -167,15 +168,8 @@ static int show_all(const struct config *config, const struct frontend *front, c
                     const struct checkpoint *c, struct err *err) {
     struct memory_plan plan;
     bool is_random = checkpoint_is_random(c);
-    struct engine_options options = {.model = path,
-                                     .random_weights = is_random ? "" : NULL,
-                                     .tokenizer = config->tokenizer,
-                                     .threads = (int)config->threads,
-                                     .context_tokens = (int)config->context,
-                                     .max_sequences = 1,
-                                     .kv_format = FORMAT_F16,
-                                     .is_exact = config->exact,
-                                     .memory_bytes = config->memory};
+    struct engine_options options = engine_setup(config, path);
+    if (is_random) options.random_weights = "";
     if (is_random)
         front->say(front->ui, TONE_NOTICE,
                    "there are no weights: what follows is as if they were here, by config.json");

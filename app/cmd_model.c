@@ -1,5 +1,6 @@
 /* Commands about the model and what it costs. */
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
 #include "app/language.h"
 
 #include "engine/base/io.h"
@@ -51,7 +52,6 @@ static enum chat_result show_model(struct chat *chat, struct err *err) {
 }
 
 enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err *err) {
-    struct engine_options options;
     struct memory_plan plan;
     if (!*arguments) return show_model(chat, err);
     char *path = config_expand_path(chat->config, arguments);
@@ -60,7 +60,7 @@ enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err 
         return CHAT_FAILED;
     }
     /* what is plainly no model is found out before the old one is given up */
-    chat_engine_options(chat, path, &options);
+    const struct engine_options options = engine_setup(chat->config, path);
     int result = engine_plan(&options, &plan, err);
     if (result == 0) result = chat_load(chat, path, err);
     mem_free(path);
@@ -78,7 +78,6 @@ static bool ends_with(const char *text, const char *end) {
 static bool list_model(struct chat *chat, const char *path, bool is_first) {
     static const char *const head[] = {"model", "weights", "memory", ""};
     const struct model_info *info = worker_info(chat->worker);
-    struct engine_options options;
     struct memory_plan plan;
     struct buf config = {0};
     buf_printf(&config, "%s/config.json", path);
@@ -86,7 +85,7 @@ static bool list_model(struct chat *chat, const char *path, bool is_first) {
     buf_release(&config);
     if (!is_model) return false;
     if (is_first) chat_row(chat, true, 4, head);
-    chat_engine_options(chat, path, &options);
+    const struct engine_options options = engine_setup(chat->config, path);
     char weights[32] = "", memory[32] = "";
     const char *note = info && strcmp(info->path, path) == 0 ? "open" : "";
     struct err err;

@@ -7,6 +7,7 @@
 
 #include "engine/base/mem.h"
 #include "engine/forward/graph_cache.h"
+#include "engine/open_device.h"
 #include "engine/plan.h"
 #include "engine/request.h"
 #include "engine/schedule/pace.h"
@@ -438,12 +439,11 @@ static void notice_long_context(struct engine *e) {
     add_notice(e, text);
 }
 
-static int open_device(struct engine *e, const struct engine_options *o, struct err *err) {
-    const struct device_cpu_options options = {
-        .threads = o->threads, .baseline = o->is_baseline, .is_exact = o->is_exact};
-    enum op_status status = device_cpu_open(&e->device, &options);
-    if (status == OP_OK) return 0;
-    return err_set(err, ERR_MEMORY, "the CPU cannot be used: %s", op_status_text(status));
+static int choose_device(struct engine *e, const struct engine_options *o, struct err *err) {
+    char notice[DEVICE_NOTICE_BYTES];
+    if (open_device(&e->device, o, most_stored(e->checkpoint), notice, err) != 0) return -1;
+    add_notice(e, notice);
+    return 0;
 }
 
 /* Which ids are tokens: the others are padding rows of the embedding, and never drawn. */
@@ -487,17 +487,9 @@ static int open_text(struct engine *e, const struct engine_options *o, struct er
     return 0;
 }
 
-/* The format of most bytes of matrices. */
 static void describe_weights(struct engine *e) {
-    uint64_t bytes[N_FORMATS] = {0};
-    int most = 0;
-    for (size_t i = 0; i < checkpoint_n_tensors(e->checkpoint); i++) {
-        const struct checkpoint_tensor *t = checkpoint_tensor_at(e->checkpoint, i);
-        if (t->n_dims == 2 && t->format < N_FORMATS) bytes[t->format] += t->bytes;
-    }
-    for (int f = 1; f < N_FORMATS; f++)
-        if (bytes[f] > bytes[most]) most = f;
-    snprintf(e->info.format, sizeof e->info.format, "%s", format_table[most].name);
+    snprintf(e->info.format, sizeof e->info.format, "%s",
+             format_table[most_stored(e->checkpoint)].name);
     const struct matrix *embed = &e->weights.embed;
     e->info.stored_bytes = checkpoint_bytes(e->checkpoint);
     e->info.parameters = weights_parameters(e->info.config);
@@ -547,7 +539,7 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
     struct plan plan;
     struct model_info *info = &e->info;
     if (report(o, "checkpoint", 0, err) != 0 || plan_open_checkpoint(&e->checkpoint, o, err) != 0 ||
-        open_device(e, o, err) != 0)
+        choose_device(e, o, err) != 0)
         return -1;
     info->config = checkpoint_config(e->checkpoint);
     info->generation = checkpoint_generation(e->checkpoint);

@@ -48,7 +48,11 @@ struct engine_options {
     bool is_exact;    /* weights as stored, activations float: the reference */
     bool is_baseline; /* kernels of every x86-64 only (tests) */
     bool defers;      /* as on a GPU: a step returns what the pass before it drew (tests) */
-    uint64_t memory_bytes; /* budget for everything; 0: what is free now */
+    uint64_t memory_bytes;     /* budget for everything; 0: what is free now */
+    const char *device;        /* "auto", "cpu", "cuda", "cuda:N"; NULL: the CPU */
+    const char *cuda_module;   /* the file of the CUDA backend; NULL: beside the program */
+    uint64_t gpu_memory_bytes; /* the same budget where a GPU computes */
+    bool in_float;             /* a GPU computes in float as the CPU does (tests) */
     /* Called while opening: what is being done and how far it is, 0 to 1; false cancels. */
     bool (*progress)(void *ud, const char *what, float share);
     void *progress_ud;

@@ -28,5 +28,8 @@ int plan_make(struct plan *plan, const struct engine_options *options,
 /* What the process has in memory now. */
 uint64_t plan_resident_bytes(void);
 
+/* The format of most bytes of a checkpoint's matrices. */
+enum format most_stored(const struct checkpoint *checkpoint);
+
 /* Does it fit? If not, one sentence: what is missing, and which context would fit. */
 int plan_check(const struct plan *plan, const struct model_config *config, struct err *err);

@@ -43,10 +43,17 @@ struct device {
     void (*release)(struct device *, void *);
     enum op_status (*upload)(struct device *, void *to, const void *from_host, size_t bytes);
     enum op_status (*download)(struct device *, void *to_host, const void *from, size_t bytes);
+    /* Weights: the format that the device keeps those of a stored format in; n values brought there
+     * in it, of which the source must stay until sync(); the index of a matrix's first NaN or
+     * infinity, or SIZE_MAX (waits). */
+    enum format (*weight_format)(struct device *, enum format stored);
+    enum op_status (*load)(struct device *, void *to, const void *from_host, enum format stored,
+                           size_t n);
+    enum op_status (*find_not_finite)(struct device *, const struct matrix *, size_t *where);
     enum op_status (*sync)(struct device *);
 
     /* How the device wants a matrix of that format; STORED: as it is. pack() writes the stored
-     * matrix `from`, in host memory, to layout_bytes() of device memory. */
+     * matrix `from`, in host memory, to layout_bytes() of device memory; not while recording. */
     enum matrix_layout (*layout)(const struct device *, enum format);
     enum op_status (*pack)(struct device *, void *to, const struct matrix *from);
 

@@ -184,7 +184,9 @@ static int make_file(enum format format, size_t *period) {
                                                        data, *period / block_bytes);
     if (data != MAP_FAILED) munmap(data, *period);
     if (is_full) return file;
+    int code = data == MAP_FAILED ? errno : ENOMEM;
     close(file);
+    errno = code;
     return -1;
 }
 

@@ -17,7 +17,6 @@ enum {
     MAX_LISTED = 10,       /* differences named in one sentence */
     MAX_LIST_BYTES = 220,  /* and how long their list may get */
     VECTOR_ALIGNMENT = 16, /* floats: 64 bytes */
-    CHUNK_VALUES = 4096,   /* decoded at a time when looking for values that are not finite */
     PACK_BYTES = 8 << 20,  /* packed at a time; then the file's pages are given back */
 };
 
@@ -230,18 +229,10 @@ static int check_finite(const char *name, const float *values, size_t n, size_t 
     return 0;
 }
 
-/* Decodes a matrix that is copied anyway, to see that all of it is finite. */
-static int check_matrix_finite(const char *name, const struct matrix *m, struct err *err) {
-    float values[CHUNK_VALUES];
-    const size_t n = (size_t)m->rows * (size_t)m->cols;
-    const unsigned char *data = m->data;
-    for (size_t at = 0; at < n; at += CHUNK_VALUES) {
-        size_t some = n - at < CHUNK_VALUES ? n - at : CHUNK_VALUES;
-        format_decode(m->format, data, values, some);
-        if (check_finite(name, values, some, at, err) != 0) return -1;
-        data += format_row_bytes(m->format, some);
-    }
-    return 0;
+static bool is_owned(const struct weights *w, const void *memory) {
+    for (size_t i = 0; i < w->n_owned; i++)
+        if (w->owned[i] == memory) return true;
+    return false;
 }
 
 /* Device memory that weights_release() gives back. */
@@ -264,6 +255,14 @@ static int upload(struct weights *w, void *to, const void *from, size_t bytes, c
                    op_status_text(status));
 }
 
+static int load(struct weights *w, void *to, const void *from, enum format stored, size_t n,
+                const char *what, struct err *err) {
+    enum op_status status = w->device->load(w->device, to, from, stored, n);
+    if (status == OP_OK) return 0;
+    return err_set(err, ERR_MEMORY, "cannot bring '%.80s' to the device: %s", what,
+                   op_status_text(status));
+}
+
 /* Kernels read a block's fields in place: floats at multiples of 4, the rest at multiples of 2. */
 static bool is_aligned(const struct matrix *m) {
     return (uintptr_t)m->data % (m->format == FORMAT_F32 ? 4 : 2) == 0;
@@ -272,7 +271,7 @@ static bool is_aligned(const struct matrix *m) {
 /* The layout that the device wants of a matrix. An embedding that is no head is only looked up:
  * it stays in its file. */
 static enum matrix_layout layout_of(const struct device *device, const struct model_config *c,
-                             const struct place *p, enum format format) {
+                                    const struct place *p, enum format format) {
     bool is_looked_up = p->row == &weight_table[WEIGHT_embed] && !c->has_tied_head;
     return is_looked_up ? LAYOUT_STORED : device->layout(device, format);
 }
@@ -302,22 +301,26 @@ static int pack_matrix(struct binding *b, const struct place *p, struct matrix *
     return 0;
 }
 
+/* Mapped weights stay where they are; others are brought to the device in its format. */
 static int bind_matrix(struct binding *b, const struct place *p, const unsigned char *data,
-                       enum format format, struct err *err) {
+                       enum format stored, struct err *err) {
     struct weights *w = b->weights;
+    struct device *device = w->device;
     struct matrix *m = field_of(b, p);
-    size_t bytes = (size_t)p->rows * format_row_bytes(format, (size_t)p->cols);
-    enum matrix_layout layout = layout_of(w->device, checkpoint_config(b->checkpoint), p, format);
-    *m = (struct matrix){data, format, p->rows, p->cols, LAYOUT_STORED};
-    w->matrix_bytes += bytes;
-    bool is_random = checkpoint_is_random(b->checkpoint);
+    const size_t n = (size_t)p->rows * (size_t)p->cols;
+    const enum matrix_layout layout =
+        layout_of(device, checkpoint_config(b->checkpoint), p, stored);
+    const enum format format = device->weight_format(device, stored);
+    *m = (struct matrix){data, stored, p->rows, p->cols, LAYOUT_STORED};
+    w->matrix_bytes += format_row_bytes(format, n);
     if (layout != LAYOUT_STORED) return pack_matrix(b, p, m, layout, err);
-    if (w->device->reads_host_memory && is_aligned(m) && !is_random) return 0;
-    if (!is_random && check_matrix_finite(p->name, m, err) != 0) return -1;
-    void *copy = take(w, bytes, p->name, err);
+    bool is_random = checkpoint_is_random(b->checkpoint);
+    if (device->reads_host_memory && is_aligned(m) && !is_random) return 0;
+    m->format = format;
+    void *copy = take(w, format_row_bytes(m->format, n), p->name, err);
     if (!copy) return -1;
     m->data = copy;
-    return upload(w, copy, data, bytes, p->name, err);
+    return load(w, copy, data, stored, n, p->name, err);
 }
 
 static int bind_vector(struct binding *b, const struct place *p, const unsigned char *data,
@@ -341,6 +344,40 @@ static int bind_place(void *ud, const struct place *p, struct err *err) {
                                        : bind_vector(b, p, data, t->format, err);
 }
 
+/* Value i of a matrix on the device; NaN where it cannot be had. */
+static float value_at(struct device *device, const struct matrix *m, size_t i) {
+    unsigned char block[256];
+    float values[256];
+    const struct format_info *info = &format_table[m->format];
+    const size_t n = (size_t)info->block_values;
+    const unsigned char *from =
+        (const unsigned char *)m->data + format_row_bytes(m->format, i / n * n);
+    if (device->download(device, block, from, (size_t)info->block_bytes) != OP_OK ||
+        device->sync(device) != OP_OK)
+        return NAN;
+    format_decode(m->format, block, values, n);
+    return values[i % n];
+}
+
+/* Looks through a matrix that was copied; those that stay mapped are not read before they are used.
+ */
+static int check_place_finite(void *ud, const struct place *p, struct err *err) {
+    struct binding *b = ud;
+    struct device *device = b->weights->device;
+    const struct matrix *m = field_of(b, p);
+    size_t where;
+    if (p->row->kind != KIND_MATRIX || m->layout != LAYOUT_STORED ||
+        checkpoint_is_random(b->checkpoint) ||
+        (device->reads_host_memory && !is_owned(b->weights, m->data)))
+        return 0;
+    enum op_status status = device->find_not_finite(device, m, &where);
+    if (status != OP_OK)
+        return err_set(err, ERR_MEMORY, "the device failed while it looked through '%.80s': %s",
+                       p->name, op_status_text(status));
+    if (where == SIZE_MAX) return 0;
+    return refuse_value(p->name, where, value_at(device, m, where), err);
+}
+
 struct room {
     const struct binding *binding;
     size_t floats, n_matrices, packed_bytes;
@@ -356,7 +393,8 @@ static int add_room(void *ud, const struct place *p, struct err *err) {
     }
     room->n_matrices++;
     enum format format = checkpoint_find(b->checkpoint, p->name)->format;
-    enum matrix_layout layout = layout_of(b->weights->device, checkpoint_config(b->checkpoint), p, format);
+    enum matrix_layout layout =
+        layout_of(b->weights->device, checkpoint_config(b->checkpoint), p, format);
     if (layout != LAYOUT_STORED)
         room->packed_bytes += layout_bytes(layout, format, (size_t)p->rows, (size_t)p->cols);
     return 0;
@@ -382,9 +420,11 @@ static int bind_all(struct binding *b, const struct model_config *config, struct
     if (upload(w, b->device, b->host, bytes, "norms and biases", err) != 0) return -1;
     enum op_status status = w->device->sync(w->device);
     checkpoint_drop_pages(b->checkpoint);
-    if (status == OP_OK) return checkpoint_is_lost(b->checkpoint, err) ? -1 : 0;
-    return err_set(err, ERR_MEMORY, "the device failed while it took the weights: %s",
-                   op_status_text(status));
+    if (status != OP_OK)
+        return err_set(err, ERR_MEMORY, "the device failed while it took the weights: %s",
+                       op_status_text(status));
+    if (checkpoint_is_lost(b->checkpoint, err)) return -1;
+    return visit(config, b->naming, check_place_finite, b, err);
 }
 
 int weights_bind(struct weights *w, const struct checkpoint *c, struct device *device,

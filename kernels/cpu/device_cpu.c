@@ -4,12 +4,17 @@
 #include "kernels/cpu/record.h"
 #include "kernels/cpu/roof.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-enum { ALIGNMENT = 64, MAX_THREADS = 1024 };
+enum {
+    ALIGNMENT = 64,
+    MAX_THREADS = 1024,
+    FIND_VALUES = 4096, /* decoded at a time; whole blocks of every format */
+};
 
 struct box {
     void *data;
@@ -49,6 +54,36 @@ static void cpu_release(struct device *device, void *memory) {
 static enum op_status cpu_copy(struct device *device, void *to, const void *from, size_t bytes) {
     (void)device;
     if (bytes > 0) memcpy(to, from, bytes);
+    return OP_OK;
+}
+
+static enum format cpu_weight_format(struct device *device, enum format stored) {
+    (void)device;
+    return stored;
+}
+
+static enum op_status cpu_load(struct device *device, void *to, const void *from,
+                               enum format stored, size_t n) {
+    return cpu_copy(device, to, from, format_row_bytes(stored, n));
+}
+
+static enum op_status cpu_find_not_finite(struct device *device, const struct matrix *m,
+                                          size_t *where) {
+    float values[FIND_VALUES];
+    const size_t n = (size_t)m->rows * (size_t)m->cols;
+    const char *data = m->data;
+    (void)device;
+    *where = SIZE_MAX;
+    for (size_t at = 0; at < n; at += FIND_VALUES) {
+        size_t some = n - at < FIND_VALUES ? n - at : FIND_VALUES;
+        format_decode(m->format, data, values, some);
+        for (size_t i = 0; i < some; i++) {
+            if (isfinite(values[i])) continue;
+            *where = at + i;
+            return OP_OK;
+        }
+        data += format_row_bytes(m->format, some);
+    }
     return OP_OK;
 }
 
@@ -281,6 +316,9 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
         .release = cpu_release,
         .upload = cpu_copy,
         .download = cpu_copy,
+        .weight_format = cpu_weight_format,
+        .load = cpu_load,
+        .find_not_finite = cpu_find_not_finite,
         .sync = cpu_sync,
         .layout = cpu_layout,
         .pack = cpu_pack,

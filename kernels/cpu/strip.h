@@ -145,6 +145,7 @@ struct strip_facts {
     int offset; /* weights are q - 2^offset; 0: none */
     bool has_min;
     bool has_two_scales; /* of 16 values each */
+    size_t unit_bytes;   /* of 16 rows */
 };
 
 typedef void unit_loader(const uint8_t *strip, size_t unit, int row, struct unit *u);
@@ -154,8 +155,8 @@ INLINE lane_floats add_unit(struct strip_facts facts, const struct unit *u, cons
                             lane_floats sum) {
     lane_ints first = ints_set(0, 0), second;
     if (facts.has_two_scales) {
-        first = ints_set(x->minus_sums[0] - x->minus_sums[1], facts.offset);
-        second = ints_set(x->minus_sums[1], facts.offset);
+        first = ints_set(x->minus_sums[1], facts.offset);
+        second = ints_set(x->minus_sums[2], facts.offset);
         first = ints_dot(first, u->w, 4, x->q, facts.bits);
         second = ints_dot(second, u->w + 4, 4, x->q + 16, facts.bits);
         lane_floats scale = floats_set(x->scale);
@@ -168,6 +169,15 @@ INLINE lane_floats add_unit(struct strip_facts facts, const struct unit *u, cons
     return facts.has_min ? floats_fma(u->min, floats_set(x->sum), sum) : sum;
 }
 
+/* With few rows of x memory is what takes time: it is asked a page before the weights are needed,
+ * for the second level cache. What lies behind a strip is the next one, or is not read after all.
+ */
+enum { FEW_X = 4, AHEAD_BYTES = 4096 };
+
+INLINE void fetch_ahead(const uint8_t *at, size_t bytes) {
+    for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + AHEAD_BYTES + i, 0, 2);
+}
+
 INLINE void multiply_some(struct strip_facts facts, unit_loader *load, const uint8_t *strip,
                           size_t n_units, struct rounded_rows x, int n_x, int row, float *out,
                           size_t stride) {
@@ -177,6 +187,8 @@ INLINE void multiply_some(struct strip_facts facts, unit_loader *load, const uin
     }
     for (size_t unit = 0; unit < n_units; unit++) {
         struct unit u;
+        if (n_x <= FEW_X && row == 0)
+            fetch_ahead(strip + unit * facts.unit_bytes, facts.unit_bytes);
         load(strip, unit, row, &u);
         UNROLL12 for (int j = 0; j < n_x; j++) {
             sums[j] = add_unit(facts, &u, x.at + (size_t)j * x.stride + unit, sums[j]);
@@ -210,22 +222,24 @@ INLINE void multiply(struct strip_facts facts, unit_loader *load, const void *st
     }
 }
 
-/* id, bits, offset, has a minimum, has two scales */
+/* id, values of a block, bits, offset, has a minimum, has two scales */
 #define FOR_STRIP_FORMATS(FORMAT)                                                                  \
-    FORMAT(Q8_0, 8, 7, false, false)                                                               \
-    FORMAT(Q4_0, 4, 3, false, false)                                                               \
-    FORMAT(Q4_1, 4, 0, true, false)                                                                \
-    FORMAT(Q5_0, 5, 4, false, false)                                                               \
-    FORMAT(Q5_1, 5, 0, true, false)                                                                \
-    FORMAT(Q4_K, 4, 0, true, false)                                                                \
-    FORMAT(Q5_K, 5, 0, true, false)                                                                \
-    FORMAT(Q6_K, 6, 5, false, true)
+    FORMAT(Q8_0, 32, 8, 7, false, false)                                                           \
+    FORMAT(Q4_0, 32, 4, 3, false, false)                                                           \
+    FORMAT(Q4_1, 32, 4, 0, true, false)                                                            \
+    FORMAT(Q5_0, 32, 5, 4, false, false)                                                           \
+    FORMAT(Q5_1, 32, 5, 0, true, false)                                                            \
+    FORMAT(Q4_K, 256, 4, 0, true, false)                                                           \
+    FORMAT(Q5_K, 256, 5, 0, true, false)                                                           \
+    FORMAT(Q6_K, 256, 6, 5, false, true)
 
-#define STRIP_FUNCTION(id, bits, offset, has_min, has_two)                                         \
+#define UNIT_BYTES(id, n) (sizeof(struct block_##id) * STRIP_ROWS * 32 / (size_t)(n))
+
+#define STRIP_FUNCTION(id, n, bits, offset, has_min, has_two)                                      \
     static void multiply_##id(const void *strip, size_t n_units, struct rounded_rows x,            \
                               float *out, size_t stride) {                                         \
-        multiply((struct strip_facts){bits, offset, has_min, has_two}, load_##id, strip, n_units,  \
-                 x, out, stride);                                                                  \
+        multiply((struct strip_facts){bits, offset, has_min, has_two, UNIT_BYTES(id, n)},          \
+                 load_##id, strip, n_units, x, out, stride);                                       \
     }
 FOR_STRIP_FORMATS(STRIP_FUNCTION)
 
@@ -245,6 +259,7 @@ static void round_row(const float *x, size_t n_units, struct rounded *out) {
         out->scale = is_zero ? 0 : largest / 127;
         out->sum = out->scale * (float)(sums[0] + sums[1]);
         out->minus_sums[0] = -sums[0] - sums[1];
-        out->minus_sums[1] = -sums[1];
+        out->minus_sums[1] = -sums[0];
+        out->minus_sums[2] = -sums[1];
     }
 }

@@ -41,7 +41,7 @@ struct rounded {
     int8_t q[32];
     float scale;
     float sum;             /* scale * the sum of q */
-    int32_t minus_sums[2]; /* less the sum of all q; of the last 16 */
+    int32_t minus_sums[3]; /* 0 less the sum of all q, of the first 16, of the last 16 */
 };
 
 /* n rows of them, `stride` units apart */

@@ -338,8 +338,9 @@ static void test_program_refuses(void **state) {
     snprintf(weights, sizeof weights, "%s/model.safetensors", tiny);
     assert_int_equal(remove(weights), 0);
     assert_int_equal(RUN("bench", "-m", tiny, "-n", "1"), ERR_MODEL);
-    assert_int_equal(RUN("bench", "-m", tiny, "-p", "4", "-n", "2", "-r", "1", "--random-weights"),
-                     0);
+    assert_int_equal(
+        RUN("bench", "-m", tiny, "-p", "4", "-n", "2", "-r", "1", "--random-weights=f16"), 0);
+    assert_non_null(strstr(out.data, " f16 "));
     assert_int_equal(RUN("inspect", tiny), 0);
     assert_non_null(strstr(errors.data, "there are no weights"));
 }

@@ -76,7 +76,8 @@ static void free_cases(void) {
 
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "test";
-    if (strcmp(mode, "perf") == 0) return run_perf(argc > 2 ? atoi(argv[2]) : 0, argc > 3 ? argv[3] : NULL);
+    if (strcmp(mode, "perf") == 0)
+        return run_perf(argc > 2 ? atoi(argv[2]) : 0, argc > 3 ? argv[3] : NULL);
     add_linear_cases();
     add_strip_cases();
     add_row_cases();

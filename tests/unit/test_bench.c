@@ -245,7 +245,7 @@ static struct bench_row rows[2];
 static int make_rows(void **state) {
     (void)state;
     about = (struct bench_about){.cpu = info.processor, .gpu = "", .model = "a/b \"c\""};
-    bench_about_model(&about, &info);
+    bench_about_model(&about, &info, NULL);
     rows[0] = (struct bench_row){.test = {.n_prompt = 512, .n_seqs = 1},
                                  .time = 1764129600,
                                  .n_samples = 2,

@@ -133,6 +133,23 @@ static void test_contents(void **state) {
     checkpoint_close(c);
 }
 
+/* Out of memory anywhere: a sentence, and nothing is kept. */
+static void test_opening_without_memory(void **state) {
+    (void)state;
+    struct checkpoint *c = NULL;
+    struct err err;
+    unsigned long i = 0;
+    for (int result = -1; result != 0;) {
+        mem_fail_at(++i, false);
+        result = checkpoint_open_random(&c, "tests/shapes/qwen2-0.5b", "q8_0", &err);
+        mem_fail_at(0, false);
+        if (result != 0 && err.kind != ERR_MEMORY) fail_msg("allocation %lu: %s", i, err.text);
+        if (result != 0) i += i / 8; /* each of the first ones, then some of the thousand */
+    }
+    assert_true(i > 100);
+    checkpoint_close(c);
+}
+
 static void test_refusals(void **state) {
     (void)state;
     struct checkpoint *c;
@@ -213,10 +230,15 @@ static void test_shapes_are_all(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_blocks),   cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_q4_k_m),   cmocka_unit_test(test_contents),
-        cmocka_unit_test(test_refusals), cmocka_unit_test(test_config_only),
-        cmocka_unit_test(test_shapes),   cmocka_unit_test(test_shapes_are_all),
+        cmocka_unit_test(test_blocks),
+        cmocka_unit_test(test_no_memory),
+        cmocka_unit_test(test_q4_k_m),
+        cmocka_unit_test(test_contents),
+        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_config_only),
+        cmocka_unit_test(test_opening_without_memory),
+        cmocka_unit_test(test_shapes),
+        cmocka_unit_test(test_shapes_are_all),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,6 +59,34 @@ static enum op_status fake_upload(struct device *d, void *to, const void *from, 
     return upload_status;
 }
 
+static enum format fake_weight_format(struct device *d, enum format stored) {
+    (void)d;
+    return stored;
+}
+
+static enum op_status fake_load(struct device *d, void *to, const void *from, enum format stored,
+                                size_t n) {
+    return fake_upload(d, to, from, format_row_bytes(stored, n));
+}
+
+static enum op_status fake_download(struct device *d, void *to, const void *from, size_t bytes) {
+    (void)d;
+    memcpy(to, from, bytes);
+    return OP_OK;
+}
+
+/* In F32, which is what these checkpoints are stored in. */
+static enum op_status fake_find_not_finite(struct device *d, const struct matrix *m,
+                                           size_t *where) {
+    const float *values = m->data;
+    const size_t n = (size_t)m->rows * (size_t)m->cols;
+    (void)d;
+    *where = SIZE_MAX;
+    for (size_t i = n; m->format == FORMAT_F32 && i-- > 0;)
+        if (!isfinite(values[i])) *where = i;
+    return OP_OK;
+}
+
 static enum op_status fake_sync(struct device *d) {
     (void)d;
     return OP_OK;
@@ -96,6 +124,10 @@ static struct device make_device(bool reads_host_memory) {
                            .alloc = fake_alloc,
                            .release = fake_release,
                            .upload = fake_upload,
+                           .download = fake_download,
+                           .weight_format = fake_weight_format,
+                           .load = fake_load,
+                           .find_not_finite = fake_find_not_finite,
                            .sync = fake_sync,
                            .layout = stored_layout,
                            .pack = fake_pack};
