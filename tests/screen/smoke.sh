@@ -72,12 +72,22 @@ wait_for 5 '^  line 300 of a paste'
 keys C-c
 wait_for 5 '^>$'
 
+text '/set max_tokens 2000'
+keys Enter
+wait_for 5 'sampling.max_tokens  2000'
 text 'Tell me a long story about a river.'
 keys Enter
+<<<<<<< HEAD
 wait_for 60 'answering'
 sleep 0.2
+=======
+wait_for 60 'tok/s  +answering'
+>>>>>>> screen
 keys C-c
 wait_for 10 'interrupted; seed'
+text '/set max_tokens 80'
+keys Enter
+wait_for 5 'sampling.max_tokens  80'
 text '/regen'
 keys Enter
 wait_for 90 'length; seed|stop; seed'

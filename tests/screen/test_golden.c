@@ -38,6 +38,7 @@ static const char hostile[] = "\033[2J\033]0;evil\aa\xe2\x80\xae"
 
 struct script {
     const char *name;
+    bool is_small; /* small screens only: a large one has all of a table that often grows */
     const char *answers[3];
     const char *reasoning[3];
     const char *args[3];
@@ -80,10 +81,13 @@ static const struct script scripts[] = {
     {.name = "undo",
      .answers = {"Yes.", "No."},
      .steps = {"One?\r", "?7]", "Two?\r", ".", "/undo\r", "?taken"}},
-    {.name = "help", .steps = {"/help\r", "."}},
-    {.name = "help-typed", .steps = {"/help\r", ".", ESC "[B" ESC "[B" ESC "[B", "\r"}},
-    {.name = "settings", .steps = {"/set\r", "."}},
+    {.name = "help", .is_small = true, .steps = {"/help\r", "."}},
+    {.name = "help-typed",
+     .is_small = true,
+     .steps = {"/help\r", ".", ESC "[B" ESC "[B" ESC "[B", "\r"}},
+    {.name = "settings", .is_small = true, .steps = {"/set\r", "."}},
     {.name = "settings-changed",
+     .is_small = true,
      .steps = {"/set\r", ".", ESC "[6~", "\r", ".",
                "\x15"
                "3\r"}},
@@ -98,7 +102,7 @@ static const struct script scripts[] = {
      .reasoning = {"二加二\n等于四。"},
      .args = {"--language", "zh"},
      .steps = {"2+2?\r", ".", "/resume\r", "."}},
-    {.name = "zh-help", .args = {"--language", "zh"}, .steps = {"/help\r", "."}},
+    {.name = "zh-help", .is_small = true, .args = {"--language", "zh"}, .steps = {"/help\r", "."}},
     {.name = "resized", .answers = {prose}, .steps = {"What is tea?\r", "?7]", "=7x30", "=12x60"}},
 };
 
@@ -200,8 +204,11 @@ static void test_screens(void **state) {
     int n = 0;
     (void)state;
     for (size_t i = 0; i < sizeof scripts / sizeof *scripts; i++)
-        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++, n++)
+        for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+            if (scripts[i].is_small && sizes[k].rows > 12) continue;
             play(&scripts[i], sizes[k].rows, sizes[k].columns);
+            n++;
+        }
     print_message("%d screens\n", n);
 }
 
