@@ -77,12 +77,7 @@ keys Enter
 wait_for 5 'sampling.max_tokens  2000'
 text 'Tell me a long story about a river.'
 keys Enter
-<<<<<<< HEAD
-wait_for 60 'answering'
-sleep 0.2
-=======
 wait_for 60 'tok/s  +answering'
->>>>>>> screen
 keys C-c
 wait_for 10 'interrupted; seed'
 text '/set max_tokens 80'
