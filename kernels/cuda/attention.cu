@@ -4,7 +4,8 @@
  * few rows     split over the keys (Flash-Decoding): a block takes a stretch of the keys of one
  *              key/value head for all queries that share it, so that a key is read once. What the
  *              stretches came to is put together, in their order, by the block that is last.
- * many rows    attention_tiles.cu
+ * one row of each sequence, on tensor cores    attention_split.cu
+ * many rows, on tensor cores                   attention_tiles.cu
  * odd heads    a warp for each query, value by value.
  */
 #include "kernels/cuda/attention.cuh"
@@ -468,10 +469,12 @@ enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attentio
         return launch(cuda, any_kernel,
                       dim3((unsigned)rows, blocks_for((size_t)op->heads, THREADS / WARP)), THREADS,
                       0, a);
-    if (!a.is_decode && b->starts) {
-        const enum op_status status = attention_tiles(cuda, a);
-        if (status != OP_NOT_SUPPORTED) return status;
-    }
+    enum op_status status = OP_NOT_SUPPORTED;
+    if (a.is_decode)
+        status = attention_split(cuda, a);
+    else if (b->starts)
+        status = attention_tiles(cuda, a);
+    if (status != OP_NOT_SUPPORTED) return status;
     if (op->kv.format == FORMAT_F16) return split_keys<f16>(cuda, a, rows);
     if (op->kv.format == FORMAT_BF16) return split_keys<bf16>(cuda, a, rows);
     return split_keys<float>(cuda, a, rows);
