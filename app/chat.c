@@ -5,6 +5,8 @@
 #include "app/chat.h"
 
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
+#include "app/language.h"
 #include "engine/base/mem.h"
 
 #include <stdarg.h>
@@ -55,7 +57,7 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
 }
 
 void chat_check_saved(const struct chat *chat, int result, const struct err *err) {
-    if (result != 0) chat_say(chat, TONE_ERROR, "not saved: %s", err->text);
+    if (result != 0) chat_say(chat, TONE_ERROR, _("not saved: %s"), err->text);
 }
 
 /* --- the answer ------------------------------------------------------------------------------- */
@@ -166,10 +168,17 @@ static void keep_text(struct buf *text, const struct worker_event *event) {
     }
 }
 
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
 static void take_text(struct chat *chat, const struct worker_event *event) {
     struct chat_answer *a = chat->answer;
     struct buf clean = {0};
     end_prompt_bar(chat);
+    if (a->n_pieces++ == 0) a->first_piece = now();
     keep_text(&a->parts[event->part], event);
     if (!chat->front->is_terminal) {
         chat->front->answer_text(chat->front->ui, event->part, event->text, event->n_text);
@@ -266,6 +275,7 @@ enum chat_result chat_ask(struct chat *chat, struct err *err) {
         buf_clear(&a->parts[part]);
         a->sanitizers[part] = (struct sanitizer){0};
     }
+    a->n_pieces = 0;
     a->seed = pick_seed(chat->config);
     a->is_waiting = !chat->is_ready;
     if (chat->is_ready && post(chat, err) != 0) return CHAT_FAILED;
@@ -280,24 +290,8 @@ const struct turn *chat_last_message(const struct chat *chat) {
 
 /* --- models and conversations ----------------------------------------------------------------- */
 
-void chat_engine_options(const struct chat *chat, const char *path, struct engine_options *out) {
-    const struct config *c = chat->config;
-    *out = (struct engine_options){.model = path,
-                                   .tokenizer = c->tokenizer,
-                                   .template_name = c->template,
-                                   .threads = (int)c->threads,
-                                   .context_tokens = (int)c->context,
-                                   .max_sequences = 1,
-                                   .kv_format = FORMAT_F16,
-                                   .memory_bytes = c->memory,
-                                   .device = c->device,
-                                   .cuda_module = c->cuda_module,
-                                   .gpu_memory_bytes = c->gpu_memory};
-}
-
 static int start_worker(struct chat *chat, const char *path, struct err *err) {
-    struct engine_options options;
-    chat_engine_options(chat, path, &options);
+    struct engine_options options = engine_setup(chat->config, path);
     chat->is_ready = false;
     return worker_start(&chat->worker, &options, err);
 }
@@ -321,9 +315,49 @@ int chat_begin(struct chat *chat, struct conversation *out, struct err *err) {
     return -1;
 }
 
+/* Texts that the skin may show, freed together. */
+static char *clean_copy(const struct chat *chat, const char *text) {
+    struct buf clean = {0};
+    if (!text) return mem_strdup("");
+    if (!chat->front->is_terminal) return mem_strdup(text);
+    sanitize_text(text, strlen(text), &clean);
+    return clean.data ? clean.data : mem_strdup("");
+}
+
+static void show_branch(const struct chat *chat, const struct turn *const *turns, size_t n,
+                        struct shown_turn *shown, char **texts) {
+    bool failed = false;
+    for (size_t i = 0; i < n; i++) {
+        texts[2 * i] = clean_copy(chat, turns[i]->content);
+        texts[2 * i + 1] = clean_copy(chat, turns[i]->reasoning);
+        failed |= !texts[2 * i] || !texts[2 * i + 1];
+        shown[i] = (struct shown_turn){.id = turns[i]->id,
+                                       .is_user = turns[i]->role == ROLE_USER,
+                                       .is_partial = turns[i]->is_partial,
+                                       .text = texts[2 * i],
+                                       .reasoning = texts[2 * i + 1]};
+    }
+    if (!failed) chat->front->turns(chat->front->ui, shown, n);
+    for (size_t i = 0; i < 2 * n; i++) mem_free(texts[i]);
+}
+
+void chat_show_turns(const struct chat *chat) {
+    const struct turn **turns;
+    size_t n;
+    if (!chat->front->turns || conversation_branch(&chat->conversation, &turns, &n, NULL) != 0)
+        return;
+    struct shown_turn *shown = mem_zalloc(n + 1, sizeof *shown);
+    char **texts = mem_zalloc(2 * n + 1, sizeof *texts);
+    if (shown && texts) show_branch(chat, turns, n, shown, texts);
+    mem_free(shown);
+    mem_free(texts);
+    mem_free(turns);
+}
+
 void chat_switch(struct chat *chat, struct conversation *next) {
     conversation_release(&chat->conversation);
     chat->conversation = *next;
+    chat_show_turns(chat);
     if (*chat->conversation.notice) chat_say(chat, TONE_NOTICE, "%s", chat->conversation.notice);
 }
 
@@ -367,6 +401,7 @@ void chat_close(struct chat *chat) {
     if (chat->answer) {
         buf_release(&chat->answer->parts[PART_REASONING]);
         buf_release(&chat->answer->parts[PART_ANSWER]);
+        buf_release(&chat->answer->attached);
         mem_free(chat->answer->former_model);
         mem_free(chat->answer);
     }
@@ -383,7 +418,7 @@ static void on_ready(struct chat *chat) {
     for (int i = 0; i < info->n_notices; i++) chat_say(chat, TONE_NOTICE, "%s", info->notices[i]);
     chat->is_raw = chat->config->raw || !worker_chat(chat->worker);
     if (chat->is_raw && !chat->config->raw)
-        chat_say(chat, TONE_NOTICE, "%s has no chat template: it completes raw text",
+        chat_say(chat, TONE_NOTICE, _("%s has no chat template: it completes raw text"),
                  info->config->name);
     if (!chat->answer->is_waiting) return;
     chat->answer->is_waiting = false;
@@ -394,7 +429,7 @@ static void on_ready(struct chat *chat) {
 static int load_former(struct chat *chat, struct err *err) {
     char *path = chat->answer->former_model;
     chat->answer->former_model = NULL;
-    chat_say(chat, TONE_NOTICE, "going back to %s", path);
+    chat_say(chat, TONE_NOTICE, _("going back to %s"), path);
     worker_stop(chat->worker);
     chat->worker = NULL;
     int result = start_worker(chat, path, err);
@@ -434,8 +469,15 @@ static int handle(struct chat *chat, const struct worker_event *event, struct er
     case WORKER_TEXT:
         if (is_current) take_text(chat, event);
         return 0;
+    case WORKER_BENCH:
+    case WORKER_ROW:
+        if (is_current) chat_bench_event(chat, event);
+        return 0;
     case WORKER_END:
-        if (is_current) finish_answer(chat, event);
+        if (is_current && chat->answer->is_bench)
+            chat_bench_event(chat, event);
+        else if (is_current)
+            finish_answer(chat, event);
         return 0;
     }
     bug("event %d", event->kind);
@@ -461,6 +503,17 @@ bool chat_is_busy(const struct chat *chat) {
     return chat->running || chat->answer->is_waiting;
 }
 
+struct chat_state chat_state(const struct chat *chat) {
+    const struct chat_answer *a = chat->answer;
+    struct chat_state state = {.model = worker_info(chat->worker),
+                               .context_used = a->last.prompt_tokens + a->last.answer_tokens};
+    if (!chat->running) return state;
+    state.context_used += a->n_pieces;
+    state.answer_pieces = a->n_pieces;
+    state.answer_seconds = a->n_pieces ? now() - a->first_piece : 0;
+    return state;
+}
+
 void chat_interrupt(struct chat *chat) {
     if (chat->running)
         worker_cancel(chat->worker, chat->running);
@@ -479,8 +532,14 @@ enum chat_result chat_send(struct chat *chat, const char *text, struct err *err)
         err_set(err, ERR_OTHER, "an answer is running: stop it first (Ctrl-C), or wait");
         return fail(chat, err);
     }
-    const struct turn turn = {.role = ROLE_USER, .content = (char *)(uintptr_t)text};
+    struct buf *attached = &chat->answer->attached;
+    size_t n_attached = attached->n;
+    if (n_attached > 0) buf_puts(attached, text);
+    if (attached->failed) return fail(chat, (err_memory(err, strlen(text), "the message"), err));
+    const struct turn turn = {.role = ROLE_USER,
+                              .content = n_attached > 0 ? attached->data : (char *)(uintptr_t)text};
     int result = conversation_add(&chat->conversation, &turn, err);
+    if (n_attached > 0) buf_release(attached);
     if (result != 0 && err->kind == ERR_MEMORY) return fail(chat, err);
     chat_check_saved(chat, result, err);
     enum chat_result sent = chat_ask(chat, err);

@@ -35,7 +35,8 @@ int chat_pump(struct chat *chat, struct err *err);
 
 enum chat_result {
     CHAT_DONE,   /* a command ran, or there was nothing to do */
-    CHAT_SENT,   /* a message is being answered; answer_end() will follow */
+    CHAT_SENT,   /* the engine works until chat_is_busy() is false: at a message, which ends with
+                    answer_end(), or at /bench */
     CHAT_QUIT,   /* /exit */
     CHAT_FAILED, /* said through the front end; *err has it too */
 };
@@ -50,6 +51,15 @@ enum chat_result chat_send(struct chat *chat, const char *text, struct err *err)
 /* Stops the answer in flight; what came so far is kept as a partial turn. */
 void chat_interrupt(struct chat *chat);
 bool chat_is_busy(const struct chat *chat);
+
+/* What a status line shows. */
+struct chat_state {
+    const struct model_info *model; /* NULL: not loaded */
+    int context_used;               /* tokens, as of the last answer and the one in flight */
+    int answer_pieces;              /* of the answer in flight: pieces of text, about one a token */
+    double answer_seconds;          /* since its first piece */
+};
+struct chat_state chat_state(const struct chat *chat);
 
 /*
  * Completion of the word before `cursor` (bytes) in `line`: command names, their arguments, option

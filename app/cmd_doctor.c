@@ -2,6 +2,7 @@
  * qwen-chat doctor: what this machine, the folders and the model are like, and one greedy answer.
  * It goes on after a finding, so that one run shows them all; the gravest gives the exit code.
  */
+#include "app/engine_setup.h"
 #include "app/prompt.h"
 #include "app/subcommands.h"
 #include "engine/base/io.h"
@@ -121,10 +122,13 @@ static int take_events(struct engine *e, struct reply *reply, struct err *err) {
     return 0;
 }
 
-static int ask(struct engine *e, const char *question, struct reply *reply, struct err *err) {
-    const struct message message = {.role = ROLE_USER, .content = question};
-    const struct worker_request request = {.messages = &message,
-                                           .n_messages = 1,
+/* `system`: a prompt, or NULL for the model's own. */
+static int ask(struct engine *e, const char *system, const char *question, struct reply *reply,
+               struct err *err) {
+    const struct message messages[] = {{.role = ROLE_SYSTEM, .content = system},
+                                       {.role = ROLE_USER, .content = question}};
+    const struct worker_request request = {.messages = system ? messages : messages + 1,
+                                           .n_messages = system ? 2 : 1,
                                            .chat = {.thinking = THINKING_OFF},
                                            .raw = engine_chat(e) ? NULL : question,
                                            .max_tokens = 24};
@@ -144,12 +148,13 @@ static int ask(struct engine *e, const char *question, struct reply *reply, stru
     return result;
 }
 
-static int show_answer(const struct frontend *front, struct engine *e, struct err *err) {
+static int show_answer(const struct frontend *front, struct engine *e, const char *system,
+                       struct err *err) {
     const char *question =
         engine_chat(e) ? "What is the capital of France?" : "The capital of France is";
     struct reply reply = {0};
     struct buf clean = {0};
-    int result = ask(e, question, &reply, err);
+    int result = ask(e, system, question, &reply, err);
     if (result == 0) {
         const struct engine_usage *u = &reply.usage;
         sanitize_text(reply.text.data ? reply.text.data : "", reply.text.n, &clean);
@@ -167,17 +172,7 @@ static int check_model(const struct config *config, const struct frontend *front
     struct engine *e = NULL;
     char *path;
     if (config_find_model(config, &path, err) != 0) return -1;
-    struct engine_options options = {.model = path,
-                                     .tokenizer = config->tokenizer,
-                                     .template_name = config->template,
-                                     .threads = (int)config->threads,
-                                     .context_tokens = (int)config->context,
-                                     .max_sequences = 1,
-                                     .kv_format = FORMAT_F16,
-                                     .memory_bytes = config->memory,
-                                     .device = config->device,
-                                     .cuda_module = config->cuda_module,
-                                     .gpu_memory_bytes = config->gpu_memory};
+    struct engine_options options = engine_setup(config, path);
     subcommand_row(front, "model", "%s", path);
     int result = engine_open(&e, &options, err);
     mem_free(path);
@@ -191,7 +186,7 @@ static int check_model(const struct config *config, const struct frontend *front
     inspect_bytes(info->plan.available_bytes, available);
     subcommand_row(front, "memory", "%s planned, %s available", planned, available);
     for (int i = 0; i < info->n_notices; i++) subcommand_row(front, "note", "%s", info->notices[i]);
-    result = show_answer(front, e, err);
+    result = show_answer(front, e, config->system, err);
     engine_close(e);
     return result;
 }
@@ -199,7 +194,7 @@ static int check_model(const struct config *config, const struct frontend *front
 /* -----------------------------------------------------------------------------------------------
  */
 
-int cmd_doctor(const struct config *config, const struct frontend *front, struct err *err) {
+int subcommand_doctor(const struct config *config, const struct frontend *front, struct err *err) {
     struct err worst = {0};
     if (config->arguments.n > 1)
         return err_set(err, ERR_USAGE, "doctor takes no operands, found \"%s\"",

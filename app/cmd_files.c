@@ -1,12 +1,12 @@
 /* Commands between the conversation and the disk. */
 #include "app/chat_internal.h"
+#include "app/language.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_LISTED = 20 };
 
@@ -15,37 +15,26 @@ enum chat_result cmd_save(struct chat *chat, const char *arguments, struct err *
     if (*arguments) chat_check_saved(chat, conversation_set_title(c, arguments, err), err);
     if (!c->folder)
         chat_say(chat, TONE_NOTICE,
-                 "this conversation is not kept on disk; /export writes it to a "
-                 "file");
+                 _("this conversation is not kept on disk; /export writes it to a "
+                   "file"));
     else if (!c->n_turns)
-        chat_say(chat, TONE_NOTICE, "it will be saved with the first message");
+        chat_say(chat, TONE_NOTICE, _("it will be saved with the first message"));
     else
-        chat_say(chat, TONE_OUTPUT, "saved as %s: %s", c->id, c->title ? c->title : "");
+        chat_say(chat, TONE_OUTPUT, _("saved as %s: %s"), c->id, c->title ? c->title : "");
     return CHAT_DONE;
 }
 
-static void list_entry(struct chat *chat, const struct conversation_entry *entry) {
-    char when[32], turns[24];
-    time_t seconds = (time_t)(entry->unix_ms / 1000);
-    struct tm local;
-    localtime_r(&seconds, &local);
-    strftime(when, sizeof when, "%Y-%m-%d %H:%M", &local);
-    snprintf(turns, sizeof turns, "%zu", entry->n_turns);
-    const char *const cells[] = {entry->id, when, turns, entry->title ? entry->title : ""};
-    chat_row(chat, false, 4, cells);
-}
-
 static enum chat_result list_conversations(struct chat *chat, struct err *err) {
-    static const char *const head[] = {"id", "changed", "turns", "title"};
     const char *folder = chat->config->conversations_folder;
     struct conversation_entry *entries = NULL;
     size_t n = 0;
     if (folder && conversation_list(folder, &entries, &n, err) != 0) return CHAT_FAILED;
-    if (n) chat_row(chat, true, 4, head);
-    for (size_t i = 0; i < n && i < MAX_LISTED; i++) list_entry(chat, &entries[i]);
+    size_t most = chat->front->turns ? n : MAX_LISTED; /* a screen that scrolls shows them all */
+    if (n) chat_row_conversations_head(chat);
+    for (size_t i = 0; i < n && i < most; i++) chat_row_conversation(chat, &entries[i]);
     if (n) chat_row(chat, false, 0, NULL);
-    if (n > MAX_LISTED) chat_say(chat, TONE_OUTPUT, "and %zu older ones", n - MAX_LISTED);
-    if (!n) chat_say(chat, TONE_OUTPUT, "no conversation has been kept yet");
+    if (n > most) chat_say(chat, TONE_OUTPUT, _("and %zu older ones"), n - most);
+    if (!n) chat_say(chat, TONE_OUTPUT, _("no conversation has been kept yet"));
     conversation_list_free(entries, n);
     return CHAT_DONE;
 }
@@ -55,7 +44,7 @@ enum chat_result cmd_resume(struct chat *chat, const char *arguments, struct err
     if (!*arguments) return list_conversations(chat, err);
     if (strcmp(arguments, "last") == 0) arguments = "";
     if (*arguments && strcmp(arguments, chat->conversation.id) == 0) {
-        chat_say(chat, TONE_NOTICE, "that is the one that is open");
+        chat_say(chat, TONE_NOTICE, _("that is the one that is open"));
         return CHAT_DONE;
     }
     if (conversation_open(&next, chat->config->conversations_folder, arguments, err) != 0)
@@ -104,7 +93,7 @@ static enum chat_result write_export(struct chat *chat, const char *path, const 
     if (result == 0) result = io_write_atomic(path, 0600, text.data, text.n, err);
     buf_release(&text);
     if (result != 0) return CHAT_FAILED;
-    chat_say(chat, TONE_NOTICE, "written to %s", path);
+    chat_say(chat, TONE_NOTICE, _("written to %s"), path);
     return CHAT_DONE;
 }
 

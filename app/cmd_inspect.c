@@ -2,6 +2,7 @@
  * qwen-chat inspect: what a model is made of, and what it would take in each storage format. The
  * one part of app/ that looks into a checkpoint: nothing is loaded, only headers are read.
  */
+#include "app/engine_setup.h"
 #include "app/subcommands.h"
 
 #include "engine/base/mem.h"
@@ -166,16 +167,12 @@ static void show_formats(const struct frontend *front, const struct checkpoint *
 static int show_all(const struct config *config, const struct frontend *front, const char *path,
                     const struct checkpoint *c, struct err *err) {
     struct memory_plan plan;
-    struct engine_options options = {.model = path,
-                                     .tokenizer = config->tokenizer,
-                                     .threads = (int)config->threads,
-                                     .context_tokens = (int)config->context,
-                                     .max_sequences = 1,
-                                     .kv_format = FORMAT_F16,
-                                     .memory_bytes = config->memory,
-                                     .device = config->device,
-                                     .cuda_module = config->cuda_module,
-                                     .gpu_memory_bytes = config->gpu_memory};
+    bool is_random = checkpoint_is_random(c);
+    struct engine_options options = engine_setup(config, path);
+    if (is_random) options.random_weights = "";
+    if (is_random)
+        front->say(front->ui, TONE_NOTICE,
+                   "there are no weights: what follows is as if they were here, by config.json");
     show_facts(front, c);
     if (show_tensors(front, c, config->verbose, err) != 0) return -1;
     if (engine_plan(&options, &plan, err) != 0) return -1;
@@ -184,7 +181,7 @@ static int show_all(const struct config *config, const struct frontend *front, c
     return 0;
 }
 
-int cmd_inspect(const struct config *config, const struct frontend *front, struct err *err) {
+int subcommand_inspect(const struct config *config, const struct frontend *front, struct err *err) {
     struct checkpoint *checkpoint;
     char *path;
     if (config->arguments.n > 2)
@@ -196,7 +193,9 @@ int cmd_inspect(const struct config *config, const struct frontend *front, struc
     } else if (config_find_model(config, &path, err) != 0) {
         return -1;
     }
-    int result = checkpoint_open(&checkpoint, path, err);
+    int result = checkpoint_is_config_only(path)
+                     ? checkpoint_open_random(&checkpoint, path, NULL, err)
+                     : checkpoint_open(&checkpoint, path, err);
     if (result == 0) {
         result = show_all(config, front, path, checkpoint, err);
         checkpoint_close(checkpoint);

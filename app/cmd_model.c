@@ -1,9 +1,12 @@
 /* Commands about the model and what it costs. */
 #include "app/chat_internal.h"
+#include "app/engine_setup.h"
+#include "app/language.h"
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -49,7 +52,6 @@ static enum chat_result show_model(struct chat *chat, struct err *err) {
 }
 
 enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err *err) {
-    struct engine_options options;
     struct memory_plan plan;
     if (!*arguments) return show_model(chat, err);
     char *path = config_expand_path(chat->config, arguments);
@@ -58,11 +60,71 @@ enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err 
         return CHAT_FAILED;
     }
     /* what is plainly no model is found out before the old one is given up */
-    chat_engine_options(chat, path, &options);
+    const struct engine_options options = engine_setup(chat->config, path);
     int result = engine_plan(&options, &plan, err);
     if (result == 0) result = chat_load(chat, path, err);
     mem_free(path);
     return result == 0 ? CHAT_DONE : CHAT_FAILED;
+}
+
+/* --- /models --- */
+
+static bool ends_with(const char *text, const char *end) {
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* A row for a model, or nothing for what is none. */
+static bool list_model(struct chat *chat, const char *path, bool is_first) {
+    static const char *const head[] = {"model", "weights", "memory", ""};
+    const struct model_info *info = worker_info(chat->worker);
+    struct memory_plan plan;
+    struct buf config = {0};
+    buf_printf(&config, "%s/config.json", path);
+    bool is_model = ends_with(path, ".gguf") || (!config.failed && io_exists(config.data));
+    buf_release(&config);
+    if (!is_model) return false;
+    if (is_first) chat_row(chat, true, 4, head);
+    const struct engine_options options = engine_setup(chat->config, path);
+    char weights[32] = "", memory[32] = "";
+    const char *note = info && strcmp(info->path, path) == 0 ? "open" : "";
+    struct err err;
+    if (engine_plan(&options, &plan, &err) != 0) {
+        note = "cannot be read";
+    } else {
+        snprintf(weights, sizeof weights, "%.0f MiB", mib(plan.weights_bytes));
+        snprintf(memory, sizeof memory, "%.0f MiB", mib(plan.total_bytes));
+        if (plan.total_bytes > plan.available_bytes) note = "does not fit";
+    }
+    const char *const cells[] = {path, weights, memory, note};
+    chat_row(chat, false, 4, cells);
+    return true;
+}
+
+enum chat_result cmd_models(struct chat *chat, const char *arguments, struct err *err) {
+    struct buf folder = {0};
+    struct dirent **entries = NULL;
+    size_t found = 0;
+    (void)arguments;
+    (void)err;
+    if (chat->config->data_folder) buf_printf(&folder, "%s/models", chat->config->data_folder);
+    int n = folder.n ? scandir(folder.data, &entries, NULL, alphasort) : 0;
+    for (int i = 0; i < n; i++) {
+        struct buf path = {0};
+        buf_printf(&path, "%s/%s", folder.data, entries[i]->d_name);
+        if (entries[i]->d_name[0] != '.' && !path.failed)
+            found += list_model(chat, path.data, found == 0);
+        buf_release(&path);
+        free(entries[i]);
+    }
+    free(entries);
+    if (found)
+        chat_row(chat, false, 0, NULL);
+    else
+        chat_say(chat, TONE_OUTPUT, _("no model lies in %s; /model PATH opens one from anywhere"),
+                 folder.n ? folder.data : "the models folder");
+    buf_release(&folder);
+    return CHAT_DONE;
 }
 
 /* --- /stats ----------------------------------------------------------------------------------- */

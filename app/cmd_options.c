@@ -1,5 +1,6 @@
 /* Commands that show and change options. */
 #include "app/chat_internal.h"
+#include "app/language.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,7 +41,7 @@ static enum chat_result change(struct chat *chat, enum option_id id, const char 
     show_option(chat, id);
     chat_row(chat, false, 0, NULL);
     if (o->applies == APPLIES_START)
-        chat_say(chat, TONE_NOTICE, "it holds from the next /model PATH on");
+        chat_say(chat, TONE_NOTICE, _("it holds from the next /model PATH on"));
     return CHAT_DONE;
 }
 
@@ -62,7 +63,34 @@ enum chat_result cmd_set(struct chat *chat, const char *arguments, struct err *e
     if (*value) return change(chat, (enum option_id)id, value, err);
     show_option(chat, (enum option_id)id);
     chat_row(chat, false, 0, NULL);
-    chat_say(chat, TONE_OUTPUT, "%s", option_table[id].help);
+    chat_say(chat, TONE_OUTPUT, "%s", _(option_table[id].help));
+    return CHAT_DONE;
+}
+
+static int keep(struct chat *chat, enum option_id id, struct err *err) {
+    struct buf path = {0};
+    int result = config_write(chat->config, id, &path, err);
+    if (result == 0)
+        chat_say(chat, TONE_NOTICE, _("%s is in %s"), option_table[id].name, path.data);
+    buf_release(&path);
+    return result;
+}
+
+enum chat_result cmd_keep(struct chat *chat, const char *arguments, struct err *err) {
+    const char *nearest = NULL;
+    int n = 0, one = *arguments ? config_find(arguments, &nearest) : -1;
+    if (*arguments && one < 0) {
+        err_set(err, ERR_USAGE, "unknown option %s%s%s", arguments,
+                nearest ? "; the nearest is " : "", nearest ? nearest : "");
+        return CHAT_FAILED;
+    }
+    for (int id = 0; id < N_OPTIONS; id++) {
+        bool is_changed = strcmp(chat->config->from[id], "/set") == 0;
+        if (*arguments ? id != one : !is_changed) continue;
+        if (keep(chat, (enum option_id)id, err) != 0) return CHAT_FAILED;
+        n++;
+    }
+    if (!n) chat_say(chat, TONE_NOTICE, _("/set has changed nothing"));
     return CHAT_DONE;
 }
 
@@ -72,7 +100,7 @@ enum chat_result cmd_reset(struct chat *chat, const char *arguments, struct err 
         if (strcmp(chat->config->from[id], "/set") == 0 &&
             config_unset(chat->config, (enum option_id)id, "default", err) != 0)
             return CHAT_FAILED;
-    chat_say(chat, TONE_NOTICE, "what /set changed has its default again");
+    chat_say(chat, TONE_NOTICE, _("what /set changed has its default again"));
     return CHAT_DONE;
 }
 
@@ -83,7 +111,7 @@ enum chat_result cmd_seed(struct chat *chat, const char *arguments, struct err *
     if (config_is_set(chat->config, OPTION_seed))
         chat_say(chat, TONE_OUTPUT, "%lld", (long long)chat->config->seed);
     else
-        chat_say(chat, TONE_OUTPUT, "a new one for each answer; the last was %llu",
+        chat_say(chat, TONE_OUTPUT, _("a new one for each answer; the last was %llu"),
                  (unsigned long long)chat->answer->seed);
     return CHAT_DONE;
 }
@@ -96,7 +124,7 @@ enum chat_result cmd_think(struct chat *chat, const char *arguments, struct err 
         chat_row(chat, false, 0, NULL);
     }
     if (chat->is_ready && (!t || !chat_template_thinks(t)))
-        chat_say(chat, TONE_NOTICE, "this model does not reason before it answers");
+        chat_say(chat, TONE_NOTICE, _("this model does not reason before it answers"));
     return CHAT_DONE;
 }
 

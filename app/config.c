@@ -144,6 +144,10 @@ static int find_folders(struct config *c, struct err *err) {
         return err_memory(err, strlen(home), "the home folder's name");
     const char *term = getenv("TERM");
     if (term && !(c->term = mem_strdup(term))) return err_memory(err, strlen(term), "TERM");
+    const char *editor = getenv("VISUAL");
+    if (!editor || !*editor) editor = getenv("EDITOR");
+    if (editor && *editor && !(c->editor = mem_strdup(editor)))
+        return err_memory(err, strlen(editor), "EDITOR");
     if (find_folder(c, "XDG_CONFIG_HOME", "/.config", &c->config_folder, err) != 0 ||
         find_folder(c, "XDG_DATA_HOME", "/.local/share", &c->data_folder, err) != 0 ||
         find_folder(c, "XDG_STATE_HOME", "/.local/state", &c->state_folder, err) != 0 ||
@@ -344,5 +348,6 @@ void config_release(struct config *c) {
     mem_free(c->conversations_folder);
     mem_free(c->home);
     mem_free(c->term);
+    mem_free(c->editor);
     *c = (struct config){0};
 }

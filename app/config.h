@@ -31,7 +31,9 @@ struct strings {
 
 /* Values of the ENUM options, in the order of their choices. config->think is enum thinking. */
 enum key_mode { KEYS_EMACS, KEYS_VI };
-enum color_mode { COLOR_AUTO, COLOR_ALWAYS, COLOR_NEVER };
+enum color_mode { COLORS_AUTO, COLORS_ALWAYS, COLORS_NEVER };
+enum interface_language { LANGUAGE_AUTO, LANGUAGE_EN, LANGUAGE_ZH };
+enum theme { THEME_AUTO, THEME_DARK, THEME_LIGHT, THEME_MONO };
 
 enum option_id {
 #define OPTION(field, ...) OPTION_##field,
@@ -52,7 +54,8 @@ struct config {
     char *config_folder, *data_folder, *state_folder, *cache_folder;
     char *conversations_folder; /* below data_folder */
     char *home;
-    char *term; /* TERM; NULL where it is not set */
+    char *term;   /* TERM; NULL where it is not set */
+    char *editor; /* VISUAL or EDITOR, or NULL */
 };
 
 /* Everything in its order; argv as main() has it. ERR_USAGE with file:line:column where a file is
@@ -122,6 +125,14 @@ int config_defaults(struct config *c, struct err *err);
 int config_read_yaml(struct config *c, const char *text, size_t n, const char *file,
                      struct err *err);
 int config_read_flags(struct config *c, int argc, char **argv, struct err *err);
+
+/* --- back into config.yaml --- */
+
+/* The file with the option `name` set to `value`, as a YAML scalar; every other byte as it was. */
+int config_edit_yaml(const char *text, size_t n, const char *name, const char *value,
+                     struct buf *out, struct err *err);
+/* Writes the option's value into the user's config.yaml, whose path goes to `path`. */
+int config_write(const struct config *c, enum option_id id, struct buf *path, struct err *err);
 
 /* --- texts made from the table --- */
 

@@ -7,11 +7,11 @@
 #include <string.h>
 
 /* getopt_long's values of long flags: an option's number, and whether it is the --no- form. */
-enum { LONG_FLAG = 256 };
+enum { WORD = 1, LONG_FLAG = 256 };
 
 struct flag_table {
     struct option flags[2 * N_OPTIONS + 1];
-    char letters[3 * N_OPTIONS + 2];
+    char letters[3 * N_OPTIONS + 3];
     char names[2 * N_OPTIONS][40];
 };
 
@@ -23,6 +23,7 @@ static void table_fill(struct flag_table *t) {
     int n = 0;
     char *letter = t->letters;
     *t = (struct flag_table){0};
+    *letter++ = '-'; /* words that are no flags come in their place, as flag 1 */
     *letter++ = ':'; /* a missing argument gives ':', not '?' */
     for (int id = 0; id < N_OPTIONS; id++) {
         const struct option_info *o = &option_table[id];
@@ -86,15 +87,33 @@ static int take_detached_id(struct config *c, struct err *err) {
     return 0;
 }
 
+enum subcommand_flags { FLAGS_COMMON, FLAGS_OWN };
+
+static bool has_own_flags(const char *subcommand) {
+#define SUBCOMMAND(name, arguments, flags, help)                                                   \
+    if (strcmp(subcommand, #name) == 0) return FLAGS_##flags == FLAGS_OWN;
+#define COMMAND(...)
+#include "app/commands.def"
+#undef COMMAND
+#undef SUBCOMMAND
+    return false;
+}
+
 int config_read_flags(struct config *c, int argc, char **argv, struct err *err) {
     struct flag_table table;
     bool seen[N_OPTIONS] = {false};
+    bool ends = false;
     int found;
     table_fill(&table);
     optind = 0; /* glibc: begin anew */
     opterr = 0;
-    while ((found = getopt_long(argc, argv, table.letters, table.flags, NULL)) != -1) {
+    while (!ends && (found = getopt_long(argc, argv, table.letters, table.flags, NULL)) != -1) {
         if (found == '?' || found == ':') return refuse_flag(&table, found, argv[optind - 1], err);
+        if (found == WORD) {
+            ends = c->arguments.n == 0 && has_own_flags(optarg);
+            if (strings_add(&c->arguments, optarg, err) != 0) return -1;
+            continue;
+        }
         int id = found >= LONG_FLAG ? (found - LONG_FLAG) / 2 : option_of_letter(found);
         bool is_twin = found >= LONG_FLAG && (found - LONG_FLAG) % 2;
         if (take_flag(c, id, is_twin, seen[id], err) != 0) return -1;
@@ -158,7 +177,7 @@ void config_print_help(struct buf *out) {
                   "Usage: qwen-chat [flags]               chat, or answer standard input\n"
                   "       qwen-chat -p TEXT [flags]       answer TEXT and end\n"
                   "       qwen-chat SUBCOMMAND [flags]\n\nSubcommands:\n");
-#define SUBCOMMAND(name, arguments, help) print_entry("  " #name " " arguments, help, out);
+#define SUBCOMMAND(name, arguments, flags, help) print_entry("  " #name " " arguments, help, out);
 #define COMMAND(...)
 #include "app/commands.def"
 #undef COMMAND

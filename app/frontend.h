@@ -29,6 +29,14 @@ struct answer {
     const struct err *err; /* STOP_ERROR */
 };
 
+/* A turn of the conversation as it stands. */
+struct shown_turn {
+    uint64_t id;
+    bool is_user;
+    bool is_partial;              /* an answer that was interrupted */
+    const char *text, *reasoning; /* "" where there is none */
+};
+
 struct frontend {
     void *ui;
     bool is_terminal;
@@ -56,4 +64,16 @@ struct frontend {
     char *(*edit)(void *ui, const char *text);
 
     void (*clear)(void *ui); /* /clear: an empty screen; may do nothing */
+
+    /* The conversation is another one, or goes on from another place (/resume, /undo, /regen):
+     * these turns stand in place of what was shown. NULL: what was shown scrolls by, and /history
+     * says what there is. */
+    void (*turns)(void *ui, const struct shown_turn *turns, size_t n);
+
+    /* /find: shows where the text stands. NULL: the messages that have it are listed. */
+    void (*find)(void *ui, const char *text);
+
+    /* /copy: an answer, or its n-th code block (from 1), to the clipboard. false: it has none.
+     * NULL: there is no terminal. */
+    bool (*copy)(void *ui, const char *answer, int code);
 };

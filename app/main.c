@@ -24,6 +24,18 @@ static void print_line(void *ud, const char *text) {
 static void say(void *ui, enum tone tone, const char *text) {
     (void)ui;
     fprintf(tone == TONE_OUTPUT ? stdout : stderr, "%s\n", text);
+    fflush(stdout); /* a table that grows slowly is seen growing, in a pipe too */
+}
+
+/* One line on a terminal's standard error, written over and over. */
+static void progress(void *ui, const char *what, double share, double seconds_left, bool done) {
+    (void)ui;
+    (void)seconds_left;
+    if (!isatty(STDERR_FILENO)) return;
+    if (done)
+        fputs("\r\033[K", stderr);
+    else
+        fprintf(stderr, "\r\033[K%s %3.0f %%", what, share * 100);
 }
 
 static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
@@ -35,11 +47,14 @@ static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
 
 static int run_subcommand(const struct config *config, struct err *err) {
     struct table table = {0};
-    const struct frontend front = {
-        .ui = &table, .is_terminal = isatty(STDOUT_FILENO) != 0, .say = say, .row = row};
+    const struct frontend front = {.ui = &table,
+                                   .is_terminal = isatty(STDOUT_FILENO) != 0,
+                                   .say = say,
+                                   .row = row,
+                                   .progress = progress};
     const char *name = config->arguments.items[0];
 #define SUBCOMMAND(id, ...)                                                                        \
-    if (strcmp(name, #id) == 0) return cmd_##id(config, &front, err);
+    if (strcmp(name, #id) == 0) return subcommand_##id(config, &front, err);
 #define COMMAND(...)
 #include "app/commands.def"
 #undef COMMAND
@@ -103,7 +118,8 @@ static int run(struct config *config) {
     }
     bool has_prompt = config->prompt || config->file || config->json || config->lines;
     if (has_prompt || !isatty(STDIN_FILENO)) return script_run(config);
-    return plain_run(config);
+    bool is_plain = config->plain || !isatty(STDOUT_FILENO);
+    return is_plain ? plain_run(config) : fullscreen_run(config);
 }
 
 int main(int argc, char **argv) {

@@ -10,7 +10,7 @@ data_folder="${XDG_DATA_HOME:-$HOME/.local/share}/qwen-chat"
 starter="$data_folder/models/$starter_file"
 
 build_packages='gcc make cmake pkg-config libc6-dev libedit-dev libyaml-dev libcjson-dev
-  libpcre2-dev libutf8proc-dev libxxhash-dev'
+  libpcre2-dev libutf8proc-dev libxxhash-dev libncurses-dev libmd4c-dev gettext'
 
 say() { printf '%s\n' "$*" >&2; }
 fail() { say "$0: $*"; exit 1; }

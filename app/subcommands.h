@@ -7,7 +7,8 @@
 
 /* config->arguments holds the subcommand's name and its operands. */
 #define SUBCOMMAND(name, ...)                                                                      \
-    int cmd_##name(const struct config *config, const struct frontend *front, struct err *err);
+    int subcommand_##name(const struct config *config, const struct frontend *front,               \
+                          struct err *err);
 #define COMMAND(...)
 #include "app/commands.def"
 #undef COMMAND

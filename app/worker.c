@@ -31,6 +31,7 @@ struct job {
     bool is_cancelled; /* under the lock */
     uint64_t id;
     struct worker_request request; /* its copies */
+    struct bench_plan bench;       /* tests: a copy; NULL: an answer */
     struct node *end;
     /* the thread's */
     bool is_started, is_cancel_sent;
@@ -70,6 +71,7 @@ void worker_event_release(struct worker_event *event) {
     mem_free(event->what);
     mem_free(event->text);
     mem_free(event->tokens);
+    mem_free(event->row);
     *event = (struct worker_event){0};
 }
 
@@ -201,6 +203,7 @@ static bool copy_request(struct worker_request *out, const struct worker_request
 
 static void job_free(struct job *job) {
     request_release(&job->request);
+    mem_free((struct bench_test *)(uintptr_t)job->bench.tests);
     reasoning_release(&job->split);
     buf_release(&job->reasoning);
     buf_release(&job->answer);
@@ -209,14 +212,7 @@ static void job_free(struct job *job) {
     mem_free(job);
 }
 
-uint64_t worker_ask(struct worker *w, const struct worker_request *request) {
-    struct job *job = mem_zalloc(1, sizeof *job);
-    if (!job) return 0;
-    job->end = mem_zalloc(1, sizeof *job->end);
-    if (!job->end || !copy_request(&job->request, request)) {
-        job_free(job);
-        return 0;
-    }
+static uint64_t post(struct worker *w, struct job *job) {
     pthread_mutex_lock(&w->lock);
     struct job **link = &w->inbox;
     while (*link) link = &(*link)->next;
@@ -225,6 +221,31 @@ uint64_t worker_ask(struct worker *w, const struct worker_request *request) {
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->lock);
     return id;
+}
+
+static struct job *job_new(void) {
+    struct job *job = mem_zalloc(1, sizeof *job);
+    if (job) job->end = mem_zalloc(1, sizeof *job->end);
+    if (job && job->end) return job;
+    mem_free(job);
+    return NULL;
+}
+
+uint64_t worker_ask(struct worker *w, const struct worker_request *request) {
+    struct job *job = job_new();
+    if (job && copy_request(&job->request, request)) return post(w, job);
+    if (job) job_free(job);
+    return 0;
+}
+
+uint64_t worker_bench(struct worker *w, const struct bench_plan *plan) {
+    struct job *job = job_new();
+    if (!job) return 0;
+    job->bench = *plan;
+    job->bench.tests = mem_copy(plan->tests, plan->n_tests * sizeof *plan->tests);
+    if (job->bench.tests) return post(w, job);
+    job_free(job);
+    return 0;
 }
 
 void worker_cancel(struct worker *w, uint64_t request) {
@@ -302,10 +323,60 @@ static int submit(struct worker *w, struct job *job, struct err *err) {
     return result;
 }
 
+static void publish_load(struct worker *w) {
+    struct engine_load load = engine_load(w->engine);
+    pthread_mutex_lock(&w->lock);
+    w->load = load;
+    pthread_mutex_unlock(&w->lock);
+}
+
+struct bench_run {
+    struct worker *worker;
+    struct job *job;
+};
+
+static bool on_bench_progress(void *ud, const char *what, double share) {
+    const struct bench_run *run = ud;
+    struct worker *w = run->worker;
+    push_progress(
+        w,
+        (struct worker_event){.kind = WORKER_BENCH, .request = run->job->id, .share = (float)share},
+        what);
+    pthread_mutex_lock(&w->lock);
+    bool goes_on = !w->is_stopping && !run->job->is_cancelled;
+    pthread_mutex_unlock(&w->lock);
+    return goes_on;
+}
+
+/* Without memory the row has nothing in it, or is missing: the next ones may be whole. */
+static void on_bench_row(void *ud, const struct bench_row *row) {
+    const struct bench_run *run = ud;
+    struct node *node = mem_zalloc(1, sizeof *node);
+    if (!node) return;
+    node->event = (struct worker_event){
+        .kind = WORKER_ROW, .request = run->job->id, .row = mem_copy(row, sizeof *row)};
+    push(run->worker, node);
+}
+
+static void bench(struct worker *w, struct job *job) {
+    struct bench_run run = {w, job};
+    const struct bench_host host = {&run, on_bench_progress, on_bench_row};
+    struct err err = {0};
+    int result = bench_run(w->engine, &job->bench, &host, &err);
+    publish_load(w);
+    finish(w, job,
+           result < 0   ? STOP_ERROR
+           : result > 0 ? STOP_CANCELLED
+                        : STOP_END,
+           NULL, result < 0 ? &err : NULL);
+}
+
 static void start_job(struct worker *w, struct job *job, bool is_cancelled) {
     struct err err = {0};
     if (is_cancelled)
         finish(w, job, STOP_CANCELLED, NULL, NULL);
+    else if (job->bench.tests)
+        bench(w, job);
     else if (submit(w, job, &err) != 0)
         finish(w, job, STOP_ERROR, NULL, &err);
 }
@@ -401,10 +472,7 @@ static int step(struct worker *w, struct err *err) {
     size_t n = 0;
     if (engine_step(w->engine, &events, &n, err) != 0) return -1;
     for (size_t i = 0; i < n; i++) handle(w, &events[i]);
-    struct engine_load load = engine_load(w->engine);
-    pthread_mutex_lock(&w->lock);
-    w->load = load;
-    pthread_mutex_unlock(&w->lock);
+    publish_load(w);
     for (struct job *job = w->jobs; job; job = job->next)
         if (job->is_started) send_text(w, job);
     return 0;

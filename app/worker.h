@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "app/bench.h"
 #include "app/frontend.h"
 
 struct worker;
@@ -15,6 +16,8 @@ enum worker_event_kind {
     WORKER_FAILED,  /* the model could not be opened, or the engine broke: err */
     WORKER_PROMPT,  /* done of total prompt tokens are computed */
     WORKER_TEXT,    /* text of the answer in part */
+    WORKER_BENCH,   /* a test runs: what, share */
+    WORKER_ROW,     /* a test is done: row */
     WORKER_END,     /* the request is over */
 };
 
@@ -25,6 +28,7 @@ struct worker_event {
     char *what;
     float share;
     int done, total;
+    struct bench_row *row;
     enum answer_part part;
     char *text; /* NUL-terminated, n_text bytes; raw, not sanitized */
     size_t n_text;
@@ -75,4 +79,8 @@ struct worker_request {
 
 /* Posts a request; its number, never 0 (0: out of memory). Events come later. */
 uint64_t worker_ask(struct worker *w, const struct worker_request *request);
+
+/* Posts speed tests, which are copied: events WORKER_BENCH and WORKER_ROW, then WORKER_END, with
+ * STOP_END where all were run. No answer runs meanwhile, and what was cached is forgotten. */
+uint64_t worker_bench(struct worker *w, const struct bench_plan *plan);
 void worker_cancel(struct worker *w, uint64_t request);

@@ -17,6 +17,13 @@
 #include <string.h>
 #include <time.h>
 
+/* A pass that was launched and whose tokens are not delivered yet. */
+struct pass {
+    struct scheduler_pick *picks; /* [max_sequences]; sequence NULL: it has ended since */
+    int n_picks, n_outputs;
+    int box; /* of the device, where what was drawn arrives */
+};
+
 struct engine {
     /* immutable once opened */
     struct checkpoint *checkpoint;
@@ -25,7 +32,8 @@ struct engine {
     struct device *device;
     struct weights weights;
     struct model_info info;
-    bool *is_token; /* [V] false: a padding row of the embedding */
+    uint8_t *is_token; /* device [V] 0: a padding row of the embedding; NULL: there are none */
+    bool defers;       /* a step returns the tokens of the pass before its own */
 
     /* a pass */
     struct kv_cache kv;
@@ -35,7 +43,8 @@ struct engine {
     struct scheduler scheduler;
     struct pace pace;
     struct batch batch;
-    struct sampler *sampler;
+    struct pass passes[2]; /* in turn; in_flight is one of them */
+    struct pass *in_flight;
     float *logits; /* [V] the row being looked at */
 
     /* requests */
@@ -70,9 +79,9 @@ static void set_text(struct engine_event *event, const struct buf *text) {
     event->n_text = text->n;
 }
 
-static void emit_prompt(struct engine *e, const struct request *r) {
+static void emit_prompt(struct engine *e, const struct request *r, int done) {
     struct engine_event *event = emit(e, r, EVENT_PROMPT);
-    event->done = r->sequence.n_computed;
+    event->done = done;
     event->total = r->sequence.n_prompt;
 }
 
@@ -80,6 +89,12 @@ static void emit_token(struct engine *e, const struct request *r, int32_t token)
     struct engine_event *event = emit(e, r, EVENT_TOKEN);
     event->token = token;
     set_text(event, &r->text);
+}
+
+/* What the pass in flight computes for it is nobody's any more. */
+static void leave_pass(struct pass *pass, const struct sequence *seq) {
+    for (int i = 0; pass && i < pass->n_picks; i++)
+        if (pass->picks[i].sequence == seq) pass->picks[i].sequence = NULL;
 }
 
 /* Moves a request from the living to the ended; its blocks go back. */
@@ -91,6 +106,7 @@ static void end(struct engine *e, struct request *r, enum engine_stop stop) {
     e->ended = r;
     e->n_live--;
     scheduler_remove(&e->scheduler, &r->sequence);
+    leave_pass(e->in_flight, &r->sequence);
     detokenizer_finish(&r->detokenizer, &r->rest);
     r->usage.cached_tokens = r->sequence.n_cached > 0 ? r->sequence.n_cached : 0;
     r->usage.answer_tokens = request_n_answer(r);
@@ -124,23 +140,19 @@ static void free_requests(struct request **list) {
     }
 }
 
-/* ---- a pass: compute, sample, emit ---- */
+/* ---- what a pass gave: logits, tokens ---- */
 
-/* Logits to the next token of the answer, or to the end. */
-static void sample(struct engine *e, struct request *r) {
+/* A token of the answer, or its end. */
+static void take_token(struct engine *e, struct request *r, int32_t token) {
     const struct sequence *seq = &r->sequence;
     if (seq->n_tokens == e->info.context_tokens) return end(e, r, STOP_CONTEXT);
-    const struct sampler_history history = {seq->tokens, (size_t)seq->n_tokens,
-                                            (size_t)seq->n_prompt};
-    int32_t token = sampler_pick(e->sampler, e->logits, e->info.config->vocab, e->is_token,
-                                 &r->sampling, history, (uint64_t)seq->n_tokens);
     double time = now();
     if (r->first_token == 0) {
         r->first_token = time;
         r->usage.prompt_seconds = time - r->submitted;
     }
     r->usage.answer_seconds = time - r->first_token;
-    if (token == SAMPLER_NOT_FINITE) {
+    if (token == SAMPLE_NOT_FINITE) {
         err_set(&r->err, ERR_MODEL,
                 "the model's numbers are not finite behind token %d: the answer ends here",
                 seq->n_tokens);
@@ -153,48 +165,54 @@ static void sample(struct engine *e, struct request *r) {
     if (stop != STOP_NONE) end(e, r, stop);
 }
 
-/* Row `row` of the pass's logits, those after the token at `position`. */
-static enum op_status take_logits(struct engine *e, struct request *r, int row, int position) {
+/* Row `row` of the pass's logits, those after the token at `position`, to whoever asked. */
+static enum op_status give_logits(struct engine *e, struct request *r, int row, int position) {
     size_t vocab = (size_t)e->info.config->vocab;
+    if (position < r->n_logits_given) return OP_OK;
     enum op_status status =
         e->device->download(e->device, e->logits, e->activations.logits + (size_t)row * vocab,
                             vocab * sizeof *e->logits);
     if (status == OP_OK) status = e->device->sync(e->device);
-    if (status != OP_OK || !r->logits || position < r->n_logits_given) return status;
+    if (status != OP_OK) return status;
     r->logits(r->logits_ud, (size_t)position, e->logits, (int)vocab);
     r->n_logits_given = position + 1;
     return OP_OK;
 }
 
-/* What a pass gave to one sequence, whose logits begin at row `output`. */
-static enum op_status deliver(struct engine *e, const struct scheduler_pick *pick, int output) {
+/* What a pass gave to one sequence, in the rows of its outputs from `output` on. */
+static enum op_status deliver_pick(struct engine *e, const struct scheduler_pick *pick, int output,
+                                   const int32_t *drawn) {
     struct request *r = request_of(pick->sequence);
     int end_position = pick->first + pick->n_rows;
-    if (request_n_answer(r) == 0) emit_prompt(e, r);
-    for (int i = pick->n_outputs; i > 0; i--) {
-        enum op_status status = take_logits(e, r, output++, end_position - i);
+    if (request_n_answer(r) == 0) emit_prompt(e, r, end_position);
+    for (int i = 0; r->logits && i < pick->n_outputs; i++) {
+        enum op_status status = give_logits(e, r, output + i, end_position - pick->n_outputs + i);
         if (status != OP_OK) return status;
     }
-    if (sequence_pending(pick->sequence) == 0) sample(e, r);
+    if (pick->draws) take_token(e, r, drawn[output + pick->n_outputs - 1]);
     return OP_OK;
 }
 
-static enum op_status deliver_all(struct engine *e) {
-    const struct scheduler *s = &e->scheduler;
+static enum op_status deliver(struct engine *e, const struct pass *pass) {
+    const void *drawn = NULL;
     enum op_status status = OP_OK;
-    for (int i = 0, output = 0; i < s->n_picks && status == OP_OK; i++) {
-        status = deliver(e, &s->picks[i], output);
-        output += s->picks[i].n_outputs;
+    if (pass->n_outputs > 0) status = e->device->collect(e->device, pass->box, &drawn);
+    for (int i = 0, output = 0; i < pass->n_picks && status == OP_OK; i++) {
+        const struct scheduler_pick *pick = &pass->picks[i];
+        if (pick->sequence) status = deliver_pick(e, pick, output, drawn);
+        output += pick->n_outputs;
     }
     return status;
 }
+
+/* ---- a pass: fill, compute ---- */
 
 static void fill_batch(struct engine *e) {
     batch_clear(&e->batch);
     for (int i = 0; i < e->scheduler.n_picks; i++) {
         struct request *r = request_of(e->scheduler.picks[i].sequence);
         if (r->usage.queue_seconds == 0) r->usage.queue_seconds = now() - r->submitted;
-        batch_add(&e->batch, &e->scheduler.picks[i]);
+        batch_add(&e->batch, &e->scheduler.picks[i], &r->sampling);
     }
 }
 
@@ -203,36 +221,84 @@ static enum op_status compute(struct engine *e) {
     int rows = e->batch.n_rows;
     bool reads_prompt = !batch_is_decode(&e->batch);
     enum op_status status = graph_cache_run(&e->graphs, &e->batch);
-    if (status == OP_OK) status = e->device->sync(e->device);
-    if (reads_prompt) pace_measured(&e->pace, rows, now() - begin);
+    if (reads_prompt && !e->device->is_async) pace_measured(&e->pace, rows, now() - begin);
     return status;
 }
 
-/* A device that failed holds nothing that can be trusted; other trouble ends what is in flight. */
-static int run_pass(struct engine *e, struct err *err) {
-    struct err trouble = {0};
+/* Whichever of the two is not in flight. */
+static struct pass *next_pass(struct engine *e) {
+    struct pass *pass = &e->passes[e->in_flight == &e->passes[0]];
+    pass->n_picks = e->scheduler.n_picks;
+    pass->n_outputs = 0;
+    for (int i = 0; i < pass->n_picks; i++) {
+        pass->picks[i] = e->scheduler.picks[i];
+        pass->n_outputs += pass->picks[i].n_outputs;
+    }
+    return pass;
+}
+
+/* Sends what was picked on its way. *err: the files were lost, and nothing of it is to be
+ * believed. */
+static enum op_status launch(struct engine *e, struct pass *pass, struct err *err) {
     fill_batch(e);
     enum op_status status = compute(e);
-    if (status == OP_OK && !checkpoint_is_lost(e->checkpoint, &trouble)) {
-        scheduler_commit(&e->scheduler);
-        status = deliver_all(e);
-    }
+    if (status != OP_OK || checkpoint_is_lost(e->checkpoint, err)) return status;
+    scheduler_commit(&e->scheduler);
+    if (pass->n_outputs == 0) return OP_OK;
+    return e->device->post(e->device, pass->box, e->activations.drawn,
+                           (size_t)pass->n_outputs * sizeof(int32_t));
+}
+
+/* A device that failed holds nothing that can be trusted; other trouble ends what is in flight. */
+static int end_step(struct engine *e, enum op_status status, struct err *trouble, struct err *err) {
     if (status == OP_FAULT)
         return err_set(err, ERR_MEMORY, "%s failed; the model must be opened again",
                        e->device->name);
     if (status != OP_OK)
-        err_set(&trouble, status == OP_NO_MEMORY ? ERR_MEMORY : ERR_OTHER,
+        err_set(trouble, status == OP_NO_MEMORY ? ERR_MEMORY : ERR_OTHER,
                 "%s cannot compute this: %s", e->device->name, op_status_text(status));
-    if (trouble.kind != ERR_NONE) end_all(e, &trouble);
+    if (trouble->kind != ERR_NONE) end_all(e, trouble);
     return 0;
 }
 
+/* Whose logits are looked at, the pass must be delivered before the next one overwrites them. */
+static bool somebody_sees_logits(const struct engine *e) {
+    for (const struct request *r = e->live; r; r = r->next)
+        if (r->logits) return true;
+    return false;
+}
+
+/* Sends the next pass on its way; *launched is NULL where there is nothing to compute. */
+static enum op_status launch_next(struct engine *e, struct pass **launched, struct err *trouble) {
+    *launched = NULL;
+    if (scheduler_pick(&e->scheduler, pace_rows(&e->pace)) == 0) return OP_OK;
+    struct pass *pass = next_pass(e);
+    enum op_status status = launch(e, pass, trouble);
+    if (status == OP_OK && trouble->kind == ERR_NONE) *launched = pass;
+    return status;
+}
+
+/*
+ * One pass in, one pass out: where steps defer, the pass of the step before, while the device
+ * computes this step's; else the same one.
+ */
+static int run_step(struct engine *e, struct err *err) {
+    struct pass *before = e->in_flight, *pass = NULL;
+    bool defers = e->defers && !somebody_sees_logits(e);
+    struct err trouble = {0};
+    enum op_status status = OP_OK;
+    if (!before || defers) status = launch_next(e, &pass, &trouble);
+    e->in_flight = defers ? pass : NULL;
+    struct pass *finished = defers || before ? before : pass;
+    if (status == OP_OK && finished) status = deliver(e, finished);
+    return end_step(e, status, &trouble, err);
+}
+
 int engine_step(struct engine *e, const struct engine_event **events, size_t *n, struct err *err) {
-    int result = 0;
     e->n_events = 0;
     free_requests(&e->ended);
     end_cancelled(e);
-    if (scheduler_pick(&e->scheduler, pace_rows(&e->pace)) > 0) result = run_pass(e, err);
+    int result = run_step(e, err);
     *events = e->events;
     *n = e->n_events;
     return result;
@@ -329,6 +395,17 @@ struct engine_load engine_load(const struct engine *e) {
     };
 }
 
+uint64_t engine_memory_bytes(const struct engine *e) {
+    const struct memory_plan *plan = &e->info.plan;
+    return e->device->reads_host_memory
+               ? plan_resident_bytes()
+               : e->weights.owned_bytes + plan->kv_bytes + plan->activations_bytes;
+}
+
+double engine_read_speed(struct engine *e) {
+    return e->device->read_speed ? e->device->read_speed(e->device) : 0;
+}
+
 /* ---- opening ---- */
 
 static void add_notice(struct engine *e, const char *text) {
@@ -369,16 +446,24 @@ static int choose_device(struct engine *e, const struct engine_options *o, struc
     return 0;
 }
 
-/* The row of the embedding for each id that is a token; at least one must be. */
+/* Which ids are tokens: the others are padding rows of the embedding, and never drawn. */
 static int find_tokens(struct engine *e, struct err *err) {
-    int vocab = e->info.config->vocab, n_tokens = 0;
-    e->is_token = mem_zalloc((size_t)vocab, sizeof *e->is_token);
-    if (!e->is_token) return err_memory(err, (size_t)vocab, "the list of tokens");
-    for (int32_t id = 0; id < vocab; id++) {
-        size_t n;
-        e->is_token[id] = tokenizer_bytes(e->tokenizer, id, &n) != NULL;
-        n_tokens += e->is_token[id];
+    size_t vocab = (size_t)e->info.config->vocab, n_tokens = 0;
+    uint8_t *is_token = mem_alloc(vocab);
+    e->is_token = e->device->alloc(e->device, vocab);
+    if (!is_token || !e->is_token) {
+        mem_free(is_token);
+        return err_memory(err, vocab, "the list of tokens");
     }
+    for (size_t id = 0; id < vocab; id++) {
+        size_t n;
+        is_token[id] = tokenizer_bytes(e->tokenizer, (int32_t)id, &n) != NULL;
+        n_tokens += is_token[id];
+    }
+    enum op_status status = e->device->upload(e->device, e->is_token, is_token, vocab);
+    mem_free(is_token);
+    if (status != OP_OK)
+        return err_set(err, ERR_MEMORY, "%s failed: %s", e->device->name, op_status_text(status));
     if (n_tokens > 0) return 0;
     return err_set(err, ERR_MODEL, "%s: the tokenizer has no token for any row of the embedding",
                    e->info.path);
@@ -386,6 +471,7 @@ static int find_tokens(struct engine *e, struct err *err) {
 
 static int open_text(struct engine *e, const struct engine_options *o, struct err *err) {
     const struct generation_defaults *g = e->info.generation;
+    if (o->ids_only) return 0; /* all ids are tokens */
     if (checkpoint_open_tokenizer(e->checkpoint, o->tokenizer, &e->tokenizer, err) != 0) return -1;
     if (find_tokens(e, err) != 0) return -1;
     if (o->template_name) {
@@ -405,6 +491,8 @@ static void describe_weights(struct engine *e) {
     snprintf(e->info.format, sizeof e->info.format, "%s",
              format_table[most_stored(e->checkpoint)].name);
     const struct matrix *embed = &e->weights.embed;
+    e->info.stored_bytes = checkpoint_bytes(e->checkpoint);
+    e->info.parameters = weights_parameters(e->info.config);
     e->info.weight_bytes = e->weights.matrix_bytes;
     if (e->weights.head.data != embed->data)
         e->info.weight_bytes -=
@@ -424,14 +512,20 @@ static int make_room(struct engine *e, const struct plan *plan, enum format kv_f
         batch_init(&e->batch, plan->batch, err) != 0)
         return -1;
     e->logits = mem_alloc(vocab * sizeof *e->logits);
-    e->sampler = sampler_new(c->vocab);
-    if (!e->logits || !e->sampler) return err_memory(err, vocab * sizeof *e->logits, "the sampler");
+    if (!e->logits) return err_memory(err, vocab * sizeof *e->logits, "a row of logits");
+    for (int i = 0; i < 2; i++) {
+        size_t n = (size_t)plan->max_sequences;
+        e->passes[i].box = i;
+        e->passes[i].picks = mem_zalloc(n, sizeof *e->passes[i].picks);
+        if (!e->passes[i].picks) return err_memory(err, n, "the picks of a pass");
+    }
     pace_init(&e->pace, plan->max_rows, plan->seconds_per_row);
     graph_cache_init(&e->graphs, &(struct model){.device = e->device,
                                                  .config = c,
                                                  .weights = &e->weights,
                                                  .kv = &e->kv,
-                                                 .activations = &e->activations});
+                                                 .activations = &e->activations,
+                                                 .is_token = e->is_token});
     return 0;
 }
 
@@ -444,18 +538,25 @@ static int report(const struct engine_options *o, const char *what, float share,
 static int open_all(struct engine *e, const struct engine_options *o, struct err *err) {
     struct plan plan;
     struct model_info *info = &e->info;
-    if (report(o, "checkpoint", 0, err) != 0 ||
-        checkpoint_open(&e->checkpoint, o->model, err) != 0 || choose_device(e, o, err) != 0)
+    if (report(o, "checkpoint", 0, err) != 0 || plan_open_checkpoint(&e->checkpoint, o, err) != 0 ||
+        choose_device(e, o, err) != 0)
         return -1;
     info->config = checkpoint_config(e->checkpoint);
     info->generation = checkpoint_generation(e->checkpoint);
     info->path = checkpoint_path(e->checkpoint);
     info->device = e->device->name;
+    e->defers = o->defers || e->device->is_async;
+    info->backend = e->device->backend;
+    info->threads = e->device->threads;
+    device_cpu_name(info->processor, sizeof info->processor);
     if (plan_make(&plan, o, e->checkpoint, e->device, err) != 0 ||
         plan_check(&plan, info->config, err) != 0)
         return -1;
     info->plan = plan.memory;
     info->context_tokens = plan.memory.context_tokens;
+    info->kv_format = o->kv_format;
+    info->max_sequences = plan.max_sequences;
+    info->pass_rows = plan.max_rows;
     if (report(o, "tokenizer", 0.2f, err) != 0 || open_text(e, o, err) != 0 ||
         report(o, "weights", 0.6f, err) != 0 ||
         weights_bind(&e->weights, e->checkpoint, e->device, err) != 0)
@@ -483,15 +584,16 @@ void engine_close(struct engine *e) {
     free_requests(&e->ended);
     mem_free(e->events);
     graph_cache_release(&e->graphs);
-    sampler_free(e->sampler);
     mem_free(e->logits);
+    mem_free(e->passes[0].picks);
+    mem_free(e->passes[1].picks);
     batch_release(&e->batch);
     scheduler_release(&e->scheduler);
     block_manager_release(&e->blocks);
     activations_release(&e->activations);
     kv_cache_release(&e->kv);
     weights_release(&e->weights);
-    mem_free(e->is_token);
+    if (e->is_token) e->device->release(e->device, e->is_token);
     tokenizer_close(e->tokenizer);
     if (e->device) e->device->close(e->device);
     checkpoint_close(e->checkpoint);

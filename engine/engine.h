@@ -11,17 +11,19 @@
  *     whose keys and values it still has and computes only the rest; so edit, regenerate, branch
  *     and resume need nothing else.
  *   - engine_step() runs one pass over the sequences that are ready (a chunk of a prompt, a token
- *     of each answer) and returns what came of it. On the CPU a step lasts at most about 250 ms.
+ *     of each answer) and returns what came of it; where the device computes by itself (a GPU),
+ * what came of the pass before, while it computes this one. On the CPU a step lasts at most about
+ *     250 ms.
  *   - A request's text does not depend on what else runs beside it.
  */
 #pragma once
 
 #include "engine/base/err.h"
-#include "engine/sample/sampler.h"
 #include "engine/text/chat_template.h"
 #include "engine/text/tokenizer.h"
 #include "engine/weights/model_config.h"
 #include "kernels/format.h"
+#include "kernels/sampling.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -30,17 +32,22 @@
 struct engine;
 
 struct engine_options {
-    const char *model;         /* folder, file or org/name */
-    const char *tokenizer;     /* folder to take the tokenizer from, or NULL */
-    const char *template_name; /* row of the chat templates to use instead, or NULL */
-    int threads;               /* 0: as many as the machine gives */
-    int context_tokens;        /* of a sequence, and of all that run at once together; 0: the
-                                  smaller of the model's and what fits */
-    int max_sequences;         /* in flight at once; 0: 8 */
-    int prefill_tokens;        /* rows of a pass at most; 0: 512, fewer where a step would last
-                                  longer than 250 ms */
-    enum format kv_format;     /* FORMAT_F16 unless a test wants FORMAT_F32 */
-    bool is_baseline;          /* kernels of every x86-64 only (tests) */
+    const char *model;          /* folder, file or org/name */
+    const char *tokenizer;      /* folder to take the tokenizer from, or NULL */
+    const char *template_name;  /* row of the chat templates to use instead, or NULL */
+    int threads;                /* 0: as many as the machine gives */
+    int context_tokens;         /* of a sequence, and of all that run at once together; 0: the
+                                   smaller of the model's and what fits */
+    int max_sequences;          /* in flight at once; 0: 8 */
+    int prefill_tokens;         /* rows of a pass at most; 0: 512, fewer where a step would last
+                                   longer than 250 ms */
+    enum format kv_format;      /* FORMAT_F16 unless a test wants FORMAT_F32 */
+    const char *random_weights; /* not NULL: only config.json is read, weights are random in this
+                                   format or mix; "": in the one that it names (bench) */
+    bool ids_only;    /* no tokenizer is opened: requests are ids, events have no text (bench) */
+    bool is_exact;    /* weights as stored, activations float: the reference */
+    bool is_baseline; /* kernels of every x86-64 only (tests) */
+    bool defers;      /* as on a GPU: a step returns what the pass before it drew (tests) */
     uint64_t memory_bytes;     /* budget for everything; 0: what is free now */
     const char *device;        /* "auto", "cpu", "cuda", "cuda:N"; NULL: the CPU */
     const char *cuda_module;   /* the file of the CUDA backend; NULL: beside the program */
@@ -72,6 +79,14 @@ struct model_info {
     char format[32];       /* the format of most matrix bytes: "q4_1" */
     int context_tokens;    /* per sequence */
     uint64_t weight_bytes; /* read per token */
+    uint64_t stored_bytes; /* of all tensors */
+    uint64_t parameters;
+    const char *backend; /* "CPU" */
+    char processor[64];  /* of the host: "AMD EPYC 7763" */
+    int threads;
+    enum format kv_format;
+    int max_sequences;
+    int pass_rows; /* of a pass at most */
     struct memory_plan plan;
     char notices[4][256]; /* sentences for the user: unknown template, context above trained */
     int n_notices;
@@ -81,8 +96,8 @@ int engine_open(struct engine **out, const struct engine_options *options, struc
 void engine_close(struct engine *e);
 
 const struct model_info *engine_info(const struct engine *e);
-const struct tokenizer *engine_tokenizer(const struct engine *e);
-const struct chat_template *engine_chat(const struct engine *e); /* NULL: a base model */
+const struct tokenizer *engine_tokenizer(const struct engine *e); /* NULL: ids_only */
+const struct chat_template *engine_chat(const struct engine *e);  /* NULL: a base model */
 
 /* Sampling as the checkpoint (or its family) recommends; seed 0. */
 struct sampling engine_default_sampling(const struct engine *e);
@@ -163,6 +178,14 @@ struct engine_load {
     uint64_t kv_used_bytes, kv_taken_bytes, kv_cached_bytes;
 };
 struct engine_load engine_load(const struct engine *e);
+
+/* What is in memory now: of the process; on a device with memory of its own, of that by this
+ * engine. */
+uint64_t engine_memory_bytes(const struct engine *e);
+
+/* What decoding is measured against: bytes per second that the device, with the engine's threads,
+ * reads memory with. Measured now, which takes some tenths of a second; 0: it cannot be. */
+double engine_read_speed(struct engine *e);
 
 /* Drops every cached prefix (/clear, tests). */
 void engine_forget(struct engine *e);

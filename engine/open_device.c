@@ -93,7 +93,8 @@ static enum op_status open_cuda(struct device **out, const struct engine_options
 }
 
 static int open_cpu(struct device **out, const struct engine_options *o, struct err *err) {
-    const struct device_cpu_options options = {.threads = o->threads, .baseline = o->is_baseline};
+    const struct device_cpu_options options = {
+        .threads = o->threads, .baseline = o->is_baseline, .is_exact = o->is_exact};
     enum op_status status = device_cpu_open(out, &options);
     if (status == OP_OK) return 0;
     return err_set(err, ERR_MEMORY, "the CPU cannot be used: %s", op_status_text(status));
@@ -110,8 +111,7 @@ int open_device(struct device **out, const struct engine_options *o, enum format
     if (wish == WISH_CPU) return open_cpu(out, o, err);
     enum op_status status = open_cuda(out, o, index, stored, reason);
     if (status == OP_OK) return 0;
-    if (wish == WISH_CUDA)
-        return err_set(err, ERR_MEMORY, "no GPU can be used: %s", reason);
+    if (wish == WISH_CUDA) return err_set(err, ERR_MEMORY, "no GPU can be used: %s", reason);
     if (status != OP_NOT_SUPPORTED)
         snprintf(notice, DEVICE_NOTICE_BYTES, "The GPU cannot be used: %s; the CPU computes.",
                  reason);

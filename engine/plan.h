@@ -16,10 +16,17 @@ struct plan {
     double seconds_per_row;      /* guess of a pass's speed; 0: max_rows is as the options say */
 };
 
+/* The one that the options name, with its weights or with random ones. */
+int plan_open_checkpoint(struct checkpoint **out, const struct engine_options *options,
+                         struct err *err);
+
 /* The figures for the options' context or, where they leave it open, for the smaller of the
  * model's and what fits. Refuses only sizes that make no sense. */
 int plan_make(struct plan *plan, const struct engine_options *options,
               const struct checkpoint *checkpoint, struct device *device, struct err *err);
+
+/* What the process has in memory now. */
+uint64_t plan_resident_bytes(void);
 
 /* The format of most bytes of a checkpoint's matrices. */
 enum format most_stored(const struct checkpoint *checkpoint);

@@ -7,6 +7,10 @@
  * argument structs are copied when recorded; what they point to must stay (the op_batch and matrix
  * structs included). On the CPU replay() is one parallel region of the thread team; on CUDA a
  * graph.
+ *
+ * Where `is_async` is set, upload(), ops, replay() and post() return before they are done, in the
+ * order of calls; the host's memory that upload() was given may be changed at once. Elsewhere all
+ * is done when a call returns.
  */
 #pragma once
 
@@ -28,8 +32,11 @@ struct device {
     const struct ops *ops;
     enum format activation; /* of "act" arrays */
     bool reads_host_memory; /* weights may stay where they are mapped */
+    bool is_async;
     struct communicator *communicator;
-    char name[96]; /* "AMD EPYC 7763, 2 threads, AVX2" */
+    const char *backend; /* "CPU", "CUDA" */
+    int threads;         /* of the CPU that compute; 0: none do */
+    char name[96];       /* "AMD EPYC 7763, 2 threads, AVX2" */
 
     void (*close)(struct device *);
     void *(*alloc)(struct device *, size_t bytes); /* 64-byte aligned, not cleared; NULL: none */
@@ -44,16 +51,32 @@ struct device {
                            size_t n);
     enum op_status (*find_not_finite)(struct device *, const struct matrix *, size_t *where);
     enum op_status (*sync)(struct device *);
+
+    /* How the device wants a matrix of that format; STORED: as it is. pack() writes the stored
+     * matrix `from`, in host memory, to layout_bytes() of device memory; not while recording. */
+    enum matrix_layout (*layout)(const struct device *, enum format);
+    enum op_status (*pack)(struct device *, void *to, const struct matrix *from);
+
+    /* A small result on its way to the host: post() copies it into one of two boxes, 0 or 1;
+     * collect() waits for that copy alone and gives it, valid until the next post() to the box. */
+    enum op_status (*post)(struct device *, int box, const void *from, size_t bytes);
+    enum op_status (*collect)(struct device *, int box, const void **out);
     enum op_status (*record_begin)(struct device *);
     enum op_status (*record_end)(struct device *, struct recording **out);
     enum op_status (*replay)(struct device *, struct recording *);
     void (*recording_free)(struct device *, struct recording *);
     void (*memory)(struct device *, struct device_memory *);
+    /* The roof of decoding: bytes per second of one pass that reads, with the device's own loads
+     * and all its threads, memory far larger than the caches, which it takes and gives back. The
+     * best of several passes; 0: it cannot be measured (no memory). */
+    double (*read_speed)(struct device *);
 };
 
 struct device_cpu_options {
-    int threads;   /* 0: as many as affinity, cgroup quota and cores allow */
-    bool baseline; /* only what every x86-64 has: for tests of the variants */
+    int threads;         /* 0: as many as affinity, cgroup quota and cores allow */
+    bool baseline;       /* only what every x86-64 has: for tests of the variants */
+    bool is_exact;       /* weights stay as they are stored, activations float: the reference */
+    const char *variant; /* "AVX2": that one or one that needs less; NULL: the best */
 };
 
 /* The CPU backend: the reference of all others. OP_NO_MEMORY when threads cannot be started. */
@@ -61,6 +84,9 @@ enum op_status device_cpu_open(struct device **out, const struct device_cpu_opti
 
 /* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C". */
 const char *device_cpu_features(void);
+
+/* "AMD EPYC 7763". */
+void device_cpu_name(char *out, size_t n);
 
 #ifdef __cplusplus
 }

@@ -35,6 +35,7 @@ static enum op_status check_format(enum format format, unsigned use) {
 static enum op_status check_matrix(const struct matrix *m) {
     REQUIRE(m && m->data, OP_BAD_SHAPE);
     TRY(check_format(m->format, USE_WEIGHT));
+    REQUIRE((unsigned)m->layout < N_LAYOUTS && layout_has(m->layout, m->format), OP_BAD_FORMAT);
     REQUIRE(m->rows > 0 && m->cols > 0, OP_BAD_SHAPE);
     REQUIRE(m->cols % format_table[m->format].block_values == 0, OP_BAD_SHAPE);
     return OP_OK;
@@ -121,6 +122,15 @@ enum op_status op_check_silu_mul(const struct op_silu_mul *op) {
 enum op_status op_check_gather(const struct op_gather *op) {
     REQUIRE(op->y && op->x && op->n > 0, OP_BAD_SHAPE);
     REQUIRE(op->batch && op->batch->n_outputs > 0 && op->batch->outputs, OP_BAD_SHAPE);
+    return OP_OK;
+}
+
+enum op_status op_check_sample(const struct op_sample *op) {
+    const struct op_batch *batch = op->batch;
+    REQUIRE(op->drawn && op->logits && op->seen && op->vocab > 0, OP_BAD_SHAPE);
+    REQUIRE(op->block_tokens > 0 && batch && batch->n_outputs > 0, OP_BAD_SHAPE);
+    REQUIRE(batch->outputs && batch->draws && batch->seq_of && batch->positions, OP_BAD_SHAPE);
+    REQUIRE(batch->block_table && batch->max_blocks > 0, OP_BAD_SHAPE);
     return OP_OK;
 }
 

@@ -21,7 +21,8 @@
  */
 #pragma once
 
-#include "kernels/format.h"
+#include "kernels/layout.h"
+#include "kernels/sampling.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -39,11 +40,13 @@ const char *op_status_text(enum op_status status); /* "out of memory" */
 
 enum { MAX_HEAD_SIZE = 256 }; /* K of attention and rope; backends size their scratch by it */
 
-/* A weight as stored: [rows, cols], each row format_row_bytes(format, cols) long, rows adjacent. */
+/* A weight, [rows, cols]. STORED: each row format_row_bytes(format, cols) long, rows adjacent; else
+ * as the device packed it (device.h). */
 struct matrix {
     const void *data;
     enum format format;
     int rows, cols;
+    enum matrix_layout layout; /* LAYOUT_STORED is 0 */
 };
 
 /*
@@ -55,7 +58,7 @@ struct op_batch {
     int n_seqs;                 /* S */
     int n_outputs;              /* R */
     int max_blocks;             /* columns of block_table */
-    const int32_t *tokens;      /* [T] */
+    const int32_t *tokens;      /* [T] ids; below 0: op_embed tells */
     const int32_t *positions;   /* [T] from 0; a row sees the keys 0..position of its sequence */
     const int32_t *seq_of;      /* [T] */
     const int32_t *slots;       /* [T] block * block_tokens + offset, or -1 */
@@ -64,6 +67,7 @@ struct op_batch {
     const float *inv_freq;      /* [S, K / 2] rotary frequencies: per sequence, v1's NTK differs */
     const float *rope_scale;    /* [S] factor on cos and sin (YaRN); else 1 */
     const int32_t *outputs;     /* [R] rows whose logits are wanted */
+    const struct draw *draws;   /* [R] how a token is drawn from them */
 };
 
 /* The KV cache of one layer: k and v are [blocks, G, block_tokens, K] in `format`. */
@@ -80,10 +84,16 @@ struct rope_params {
     int logn_tokens;  /* 0, or: a query at position p >= this is scaled by log(p+1)/log(this) */
 };
 
-/* y[t] = table[tokens[t]]            y act [T, D], table [V, D]; ids are in range */
+/*
+ * y[t] = table[id], seen[slots[t]] = id         y act [T, D], table [V, D]; ids are in range
+ * id = tokens[t]; where that is below 0, drawn[-1 - tokens[t]]: what op_sample drew in the pass
+ * before, which the host need not know yet (below 0 there too: nothing was drawn, id is 0).
+ */
 struct op_embed {
     void *y;
     const struct matrix *table;
+    const int32_t *drawn; /* NULL where no token is below 0 */
+    int32_t *seen;        /* [blocks * block_tokens] which token a KV slot belongs to, or NULL */
     const struct op_batch *batch;
 };
 
@@ -196,6 +206,21 @@ struct op_head {
     float eps;
     const struct op_batch *batch;
     void *scratch; /* act [R, D] */
+};
+
+/*
+ * drawn[r] = a token of sequence seq_of[outputs[r]], drawn from logits[r] as draws[r] says, by the
+ * steps of sampling.h; SAMPLE_NOTHING where none is wanted. The tokens before it, which penalties
+ * look at, are those in `seen` at positions 0 .. positions[outputs[r]].
+ */
+struct op_sample {
+    int32_t *drawn;      /* [R] */
+    const float *logits; /* [R, V] */
+    int vocab;
+    const uint8_t *is_token; /* [V] 0: never drawn; one at least is 1. NULL: all are tokens */
+    const int32_t *seen;     /* as op_embed left it */
+    int block_tokens;
+    const struct op_batch *batch;
 };
 
 struct device;

@@ -45,7 +45,7 @@ static bool set_named(struct key *key, enum key_name name, unsigned modifiers) {
     bool is_word = (modifiers & 6) != 0; /* Alt or Ctrl */
     if (is_word && name == K_LEFT) name = K_WORD_LEFT;
     if (is_word && name == K_RIGHT) name = K_WORD_RIGHT;
-    *key = (struct key){.name = name};
+    *key = (struct key){.name = name, .is_alt = is_word && (name == K_UP || name == K_DOWN)};
     return true;
 }
 

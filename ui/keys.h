@@ -29,7 +29,7 @@ enum key_name {
 struct key {
     enum key_name name;
     uint32_t c;
-    bool is_alt;      /* K_CHAR */
+    bool is_alt;      /* K_CHAR; K_UP, K_DOWN: with Alt or Ctrl */
     bool is_cut;      /* K_PASTE: it was longer than KEYS_PASTE_BYTES */
     const char *text; /* K_PASTE: valid until the next call on the same struct keys */
     size_t n_text;

@@ -4,25 +4,24 @@
  * answer streams what is typed waits for the next prompt.
  */
 #include "app/chat.h"
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/answer_stream.h"
 #include "ui/line_input.h"
 #include "ui/signals.h"
+#include "ui/skin.h"
 #include "ui/skins.h"
 #include "ui/table.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum {
-    LADDER_MS = 2000,      /* a second Ctrl-C within this leaves */
-    PROGRESS_MS = 100,     /* between two paintings of a bar */
-    LAST_ANSWER_MS = 1500, /* for the answer in flight to be kept when the program must end */
+    LADDER_MS = 2000,  /* a second Ctrl-C within this leaves */
+    PROGRESS_MS = 100, /* between two paintings of a bar */
 };
 
 static const char prompt_text[] = "> ";
@@ -45,12 +44,6 @@ struct plain {
     int64_t interrupt_ms; /* of the last Ctrl-C at an empty prompt */
     bool is_cancelling;   /* Ctrl-C has stopped the answer; it has not ended yet */
 };
-
-static int64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* --- printing --------------------------------------------------------------------------------- */
 
@@ -127,7 +120,7 @@ static void paint_progress(struct plain *p, const char *what, double share, doub
     if (p->has_color) print(p, "\033[0m");
     if (p->is_still) print(p, "\n");
     p->progress_what = mem_strdup(what);
-    p->progress_ms = now_ms();
+    p->progress_ms = skin_now_ms();
 }
 
 /* At a prompt the model loads unseen; how far it is shows when a message waits for it. */
@@ -141,7 +134,7 @@ static void progress(void *ui, const char *what, double share, double seconds_le
         return;
     }
     bool is_new = !p->progress_what || strcmp(p->progress_what, what) != 0;
-    bool is_due = !p->is_still && now_ms() - p->progress_ms >= PROGRESS_MS;
+    bool is_due = !p->is_still && skin_now_ms() - p->progress_ms >= PROGRESS_MS;
     if (is_new || is_due) paint_progress(p, what, share, seconds_left);
 }
 
@@ -172,16 +165,8 @@ static void answer_text(void *ui, enum answer_part part, const char *text, size_
 }
 
 static void print_stats(struct plain *p, const struct answer *answer) {
-    const struct engine_usage *u = &answer->usage;
     char text[200];
-    int n = snprintf(text, sizeof text, "[%d tokens", u->answer_tokens);
-    if (u->answer_tokens > 1 && u->answer_seconds > 0)
-        n += snprintf(text + n, sizeof text - (size_t)n, ", %.1f tok/s",
-                      (u->answer_tokens - 1) / u->answer_seconds);
-    snprintf(text + n, sizeof text - (size_t)n, "; prompt %d, %d cached; %s; seed %llu]",
-             u->prompt_tokens, u->cached_tokens,
-             answer->stop == STOP_CANCELLED ? "interrupted" : engine_stop_name(answer->stop),
-             (unsigned long long)answer->seed);
+    skin_describe_answer(answer, text, sizeof text);
     print_styled(p, "\033[2m", text);
 }
 
@@ -250,12 +235,9 @@ static void clear_screen(void *ui) {
     line_input_show(&p->input);
 }
 
-static void complete(void *ud, const char *text, size_t cursor, struct editor_words *out) {
-    struct plain *p = ud;
-    struct chat_completion found = {0};
-    if (chat_complete(&p->chat, text, cursor, &found) != 0) return;
-    /* the words change hands */
-    *out = (struct editor_words){.begin = found.begin, .words = found.words, .n = found.n_words};
+static bool copy(void *ui, const char *answer, int code) {
+    struct plain *p = ui;
+    return skin_copy(&p->input.terminal, answer, code);
 }
 
 /* --- the conversation ------------------------------------------------------------------------- */
@@ -290,7 +272,7 @@ static bool wait_for_answer(struct plain *p, struct err *err) {
 
 /* Ctrl-C where nothing is left to stop. true: it was the second one. */
 static bool interrupt_at_prompt(struct plain *p) {
-    int64_t now = now_ms();
+    int64_t now = skin_now_ms();
     if (p->interrupt_ms && now - p->interrupt_ms <= LADDER_MS) return true;
     p->interrupt_ms = now;
     say(p, TONE_NOTICE, "Ctrl-C again or Ctrl-D to leave");
@@ -347,24 +329,10 @@ static void converse(struct plain *p, struct err *err) {
     }
 }
 
-/* The answer in flight is stopped and kept, if that does not take long. */
-static void stop_answer(struct plain *p) {
-    struct err err;
-    int64_t end = now_ms() + LAST_ANSWER_MS, left;
-    if (!chat_is_busy(&p->chat)) return;
-    chat_interrupt(&p->chat);
-    while (chat_is_busy(&p->chat) && (left = end - now_ms()) > 0) {
-        poll(&(struct pollfd){.fd = chat_fd(&p->chat), .events = POLLIN}, 1, (int)left);
-        if (chat_pump(&p->chat, &err) != 0) return;
-    }
-}
-
 static void say_how_to_resume(struct plain *p) {
-    const struct conversation *c = &p->chat.conversation;
     char text[128];
-    if (c->fd < 0 || c->n_turns == 0 || p->is_piped) return;
-    snprintf(text, sizeof text, "Resume with: qwen-chat --resume=%s", c->id);
-    say(p, TONE_NOTICE, text);
+    if (!p->is_piped && skin_describe_resume(&p->chat, text, sizeof text))
+        say(p, TONE_NOTICE, text);
 }
 
 /* --- beginning and end ------------------------------------------------------------------------ */
@@ -373,7 +341,7 @@ static void set_up(struct plain *p) {
     const struct config *c = p->config;
     p->is_piped = !isatty(STDOUT_FILENO);
     p->is_still = c->plain;
-    p->has_color = c->color == COLOR_ALWAYS || (c->color == COLOR_AUTO && c->term && *c->term);
+    p->has_color = c->color == COLORS_ALWAYS || (c->color == COLORS_AUTO && c->term && *c->term);
     p->stream = (struct answer_stream){
         .write = write_answer, .ud = p, .has_color = p->has_color && !p->is_piped};
     p->front = (struct frontend){.ui = p,
@@ -386,40 +354,24 @@ static void set_up(struct plain *p) {
                                  .answer_end = answer_end,
                                  .confirm = confirm,
                                  .edit = edit,
-                                 .clear = clear_screen};
-}
-
-/* "folder/name" in mem_alloc()ed memory, NULL where there is no folder. */
-static char *path_in(const char *folder, const char *name) {
-    struct buf path = {0};
-    if (folder) buf_printf(&path, "%s/%s", folder, name);
-    return path.data;
+                                 .clear = clear_screen,
+                                 .copy = copy};
 }
 
 static int open_input(struct plain *p, struct err *notice, struct err *err) {
     const struct config *c = p->config;
-    char *history = c->history ? path_in(c->state_folder, "history") : NULL;
-    char *rc_files[] = {path_in(c->home, ".editrc"), path_in(c->config_folder, "editrc")};
-    const char *present[2];
-    size_t n = 0;
-    for (int k = 0; k < 2; k++)
-        if (rc_files[k]) present[n++] = rc_files[k];
+    struct skin_files files;
     struct line_input_options options = {.in = STDIN_FILENO,
                                          .out = !p->is_piped            ? STDOUT_FILENO
                                                 : isatty(STDERR_FILENO) ? STDERR_FILENO
                                                                         : STDIN_FILENO,
                                          .term = c->term ? c->term : "",
-                                         .history_path = history,
                                          .is_still = p->is_still,
-                                         .editor = {.is_vi = c->keys == KEYS_VI,
-                                                    .rc_files = present,
-                                                    .n_rc_files = n,
-                                                    .ud = p,
-                                                    .complete = complete}};
+                                         .editor = {.ud = &p->chat, .complete = skin_complete}};
+    skin_files_find(&files, c, &options.editor);
+    options.history_path = files.history;
     int result = line_input_open(&p->input, &options, notice, err);
-    mem_free(history);
-    mem_free(rc_files[0]);
-    mem_free(rc_files[1]);
+    skin_files_release(&files);
     return result;
 }
 
@@ -435,7 +387,7 @@ static int run(struct plain *p, bool has_locale, const struct err *notice, struc
     greet(p, has_locale, notice);
     if (chat_open(&p->chat, p->config, &p->front, err) != 0) return -1;
     converse(p, err);
-    stop_answer(p);
+    skin_stop_answer(&p->chat);
     begin_line(p);
     say_how_to_resume(p);
     chat_close(&p->chat);
@@ -446,6 +398,7 @@ int plain_run(struct config *config) {
     struct plain p = {.config = config};
     struct err err = {0}, notice = {0};
     bool has_locale = terminal_set_locale();
+    language_open(config);
     set_up(&p);
     signal(SIGPIPE, SIG_IGN); /* a pipe that breaks is seen where it is written to */
     if (open_input(&p, &notice, &err) != 0) {

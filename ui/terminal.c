@@ -40,7 +40,8 @@ static void give_back_at_once(void) {
     struct terminal *t = opened;
     if (!t || !t->is_taken) return;
     t->is_taken = false;
-    ssize_t put = write(t->out, paste_off, sizeof paste_off - 1);
+    ssize_t put = write(t->out, t->restore, strlen(t->restore));
+    put = write(t->out, paste_off, sizeof paste_off - 1);
     (void)put;
     tcsetattr(t->in, TCSANOW, &t->before);
 }
@@ -89,6 +90,7 @@ void terminal_take(struct terminal *t) {
     struct termios modes = t->before;
     modes.c_iflag &= ~(tcflag_t)(IXON | ICRNL | INLCR | IGNCR | ISTRIP);
     modes.c_oflag |= OPOST | ONLCR;
+    if (t->is_raw) modes.c_oflag &= ~(tcflag_t)OPOST;
     modes.c_lflag &= ~(tcflag_t)(ICANON | ECHO | IEXTEN);
     modes.c_lflag |= ISIG | NOFLSH; /* Ctrl-C must not throw typed text away */
     modes.c_cc[VMIN] = 1;

@@ -16,7 +16,9 @@ struct terminal {
     struct termios before;
     bool is_dumb; /* TERM says that it cannot move its cursor: lines are edited by the kernel */
     bool is_taken;
-    bool is_gone; /* a write failed: the terminal was closed */
+    bool is_raw;       /* a screen library writes: "\n" stays what it is */
+    char restore[128]; /* what a fatal signal writes first: the way back from a full screen */
+    bool is_gone;      /* a write failed: the terminal was closed */
     int columns, rows;
 };
 

@@ -293,3 +293,10 @@ void io_map_close(struct io_map *map) {
 bool io_map_failed(const struct io_map *map) {
     return map->data && atomic_load(&maps[map->slot].failed);
 }
+
+void io_map_drop(const void *at, size_t bytes) {
+    uintptr_t page_bytes = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)at + page_bytes - 1) & ~(page_bytes - 1);
+    uintptr_t to = ((uintptr_t)at + bytes) & ~(page_bytes - 1);
+    if (from < to) madvise((void *)from, to - from, MADV_DONTNEED);
+}

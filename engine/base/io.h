@@ -29,6 +29,10 @@ int io_map_open(struct io_map *map, const char *path, struct err *err);
 void io_map_close(struct io_map *map);
 bool io_map_failed(const struct io_map *map);
 
+/* Bytes of a map that will not be read soon: their whole pages leave this process's memory (and are
+ * read from the file again if they are wanted after all). */
+void io_map_drop(const void *at, size_t bytes);
+
 /* Replaces `path` as a whole: temporary file beside it, sync, rename, sync of the folder. */
 int io_write_atomic(const char *path, mode_t mode, const void *data, size_t n, struct err *err);
 

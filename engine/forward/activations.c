@@ -4,7 +4,7 @@
 enum { BUFFER_ALIGNMENT = 64 };
 
 struct layout {
-    size_t batch, x, q, y, ffn, scratch, logits;
+    size_t batch, x, q, y, ffn, scratch, logits, drawn;
     size_t end;
 };
 
@@ -36,6 +36,7 @@ static struct layout layout_of(const struct model_config *c, enum format act,
     at.end = larger(at.end, ffn_end);
     at.scratch = place(&at.end, format_row_bytes(act, scratch));
     at.logits = place(&at.end, outputs * (size_t)c->vocab * sizeof(float));
+    at.drawn = place(&at.end, outputs * sizeof(int32_t));
     return at;
 }
 
@@ -60,6 +61,7 @@ int activations_init(struct activations *a, struct device *device, const struct 
         .ffn = arena + at.ffn,
         .scratch = arena + at.scratch,
         .logits = (float *)(void *)(arena + at.logits),
+        .drawn = (int32_t *)(void *)(arena + at.drawn),
     };
     return 0;
 }

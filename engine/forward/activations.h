@@ -12,13 +12,14 @@
 struct activations {
     struct device *device;
     unsigned char *arena;
-    void *batch;   /* copy of struct batch's memory */
-    void *x;       /* act [T, D] the residual stream */
-    void *q;       /* act [T, H, K] */
-    void *y;       /* act [T, H, K] what attention gives */
-    void *ffn;     /* act [T, F]; lies over q and y, which are done with by then */
-    void *scratch; /* of the fused ops: the largest that one asks for */
-    float *logits; /* float [R, V] */
+    void *batch;    /* copy of struct batch's memory */
+    void *x;        /* act [T, D] the residual stream */
+    void *q;        /* act [T, H, K] */
+    void *y;        /* act [T, H, K] what attention gives */
+    void *ffn;      /* act [T, F]; lies over q and y, which are done with by then */
+    void *scratch;  /* of the fused ops: the largest that one asks for */
+    float *logits;  /* float [R, V] */
+    int32_t *drawn; /* [R] the token drawn from each row of logits */
 };
 
 uint64_t activations_bytes(const struct model_config *config, enum format act,

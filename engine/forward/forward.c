@@ -24,7 +24,8 @@ enum op_status forward(const struct model *model, const struct op_batch *batch) 
     const float eps = c->norm_eps, attention_scale = 1 / sqrtf((float)c->head_size);
     const struct rope_params rope = {c->head_size, c->rope_interleaved, c->logn_tokens};
 
-    RUN(embed, .y = a->x, .table = &w->embed, .batch = batch);
+    RUN(embed, .y = a->x, .table = &w->embed, .drawn = a->drawn, .seen = model->kv->seen,
+        .batch = batch);
 
     for (int l = 0; l < c->n_layers; l++) {
         const struct layer_weights *layer = &w->layers[l];
@@ -48,8 +49,11 @@ enum op_status forward(const struct model *model, const struct op_batch *batch) 
         RUN(linear, .y = a->x, .x = a->ffn, .w = &layer->down, .rows = rows, .accumulate = true);
     }
 
-    if (batch->n_outputs > 0) /* none: a chunk within a prompt */
-        RUN(head, .logits = a->logits, .x = a->x, .norm = w->final_norm, .eps = eps, .w = &w->head,
-            .batch = batch, .scratch = a->scratch);
+    if (batch->n_outputs == 0) return OP_OK; /* a chunk within a prompt */
+    RUN(head, .logits = a->logits, .x = a->x, .norm = w->final_norm, .eps = eps, .w = &w->head,
+        .batch = batch, .scratch = a->scratch);
+    RUN(sample, .drawn = a->drawn, .logits = a->logits, .vocab = c->vocab,
+        .is_token = model->is_token, .seen = model->kv->seen,
+        .block_tokens = model->kv->layout.block_tokens, .batch = batch);
     return OP_OK;
 }

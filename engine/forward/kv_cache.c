@@ -6,7 +6,7 @@ static uint64_t row_values(const struct model_config *c) {
 }
 
 uint64_t kv_cache_bytes_per_token(const struct model_config *c, enum format format) {
-    return 2 * (uint64_t)c->n_layers * format_row_bytes(format, row_values(c));
+    return 2 * (uint64_t)c->n_layers * format_row_bytes(format, row_values(c)) + sizeof(int32_t);
 }
 
 int kv_cache_blocks(int n_tokens) {
@@ -28,7 +28,9 @@ int kv_cache_init(struct kv_cache *kv, struct device *device, const struct model
         .n_blocks = n_blocks,
     };
     kv->memory = device->alloc(device, bytes);
-    return kv->memory ? 0 : err_memory(err, bytes, "the KV cache");
+    if (!kv->memory) return err_memory(err, bytes, "the KV cache");
+    kv->seen = (int32_t *)(void *)(kv->memory + 2 * (size_t)c->n_layers * kv->plane_bytes);
+    return 0;
 }
 
 void kv_cache_release(struct kv_cache *kv) {

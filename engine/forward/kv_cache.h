@@ -1,5 +1,6 @@
 /*
- * Device memory for keys and values: for each layer k and v as [blocks, G, block_tokens, K].
+ * Device memory for keys and values: for each layer k and v as [blocks, G, block_tokens, K], and
+ * the ids of the tokens that they belong to, [blocks, block_tokens], which sampling looks at.
  *
  * All of it is taken as one piece of addresses, so that recorded passes and growing chats never
  * see it move. Blocks are handed out from the lowest number (block_manager.h) and memory is not
@@ -24,6 +25,7 @@ struct kv_cache {
     unsigned char *memory;
     size_t plane_bytes;    /* k or v of one layer */
     struct kv_view layout; /* without pointers */
+    int32_t *seen;         /* ids by slot; behind the planes */
     int n_layers, n_blocks;
 };
 

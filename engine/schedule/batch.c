@@ -9,7 +9,8 @@ enum { ARRAY_ALIGNMENT = 64 };
 
 /* Offsets in bytes of each array. */
 struct layout {
-    size_t tokens, positions, seq_of, slots, outputs, starts, rope_scale, inv_freq, block_table;
+    size_t tokens, positions, seq_of, slots, outputs, draws, starts, rope_scale, inv_freq;
+    size_t block_table;
     size_t end;
 };
 
@@ -27,6 +28,7 @@ static struct layout layout_of(const struct batch_size *size) {
     at.seq_of = place(&at.end, rows, sizeof(int32_t));
     at.slots = place(&at.end, rows, sizeof(int32_t));
     at.outputs = place(&at.end, (size_t)size->max_outputs, sizeof(int32_t));
+    at.draws = place(&at.end, (size_t)size->max_outputs, sizeof(struct draw));
     at.starts = place(&at.end, seqs + 1, sizeof(int32_t));
     at.rope_scale = place(&at.end, seqs, sizeof(float));
     at.inv_freq = place(&at.end, seqs * (size_t)size->n_freq, sizeof(float));
@@ -47,9 +49,13 @@ static void add_row(struct batch *b, const struct layout *at, int32_t token, int
     b->n_rows++;
 }
 
-static void add_outputs(struct batch *b, const struct layout *at, int n) {
-    for (int row = b->n_rows - n; row < b->n_rows; row++)
-        ints(b, at->outputs)[b->n_outputs++] = row;
+/* The last n rows; the very last of them draws as `last` says. */
+static void add_outputs(struct batch *b, const struct layout *at, int n, struct draw last) {
+    struct draw *draws = (struct draw *)(void *)(b->memory + at->draws);
+    for (int i = n; i > 0; i--) {
+        ints(b, at->outputs)[b->n_outputs] = b->n_rows - i;
+        draws[b->n_outputs++] = i == 1 ? last : (struct draw){.is_wanted = false};
+    }
 }
 
 /* The rows of a sequence are there: its own arrays follow. */
@@ -86,7 +92,13 @@ void batch_clear(struct batch *b) {
     b->n_rows = b->n_seqs = b->n_outputs = 0;
 }
 
-void batch_add(struct batch *b, const struct scheduler_pick *pick) {
+/* Its id, or where the device finds it: the pass before this one draws it. */
+static int32_t token_at(const struct sequence *seq, int position) {
+    return position < seq->n_tokens ? seq->tokens[position] : -1 - seq->draw_row;
+}
+
+void batch_add(struct batch *b, const struct scheduler_pick *pick,
+               const struct sampling *sampling) {
     const struct sequence *seq = pick->sequence;
     const struct layout at = layout_of(&b->size);
     if (b->n_seqs >= b->size.max_seqs || b->n_rows + pick->n_rows > b->size.max_rows ||
@@ -95,9 +107,10 @@ void batch_add(struct batch *b, const struct scheduler_pick *pick) {
     int block_tokens = b->size.block_tokens;
     for (int p = pick->first; p < pick->first + pick->n_rows; p++) {
         int slot = seq->blocks[p / block_tokens] * block_tokens + p % block_tokens;
-        add_row(b, &at, seq->tokens[p], p, slot);
+        add_row(b, &at, token_at(seq, p), p, slot);
     }
-    add_outputs(b, &at, pick->n_outputs);
+    add_outputs(b, &at, pick->n_outputs,
+                (struct draw){*sampling, .n_prompt = seq->n_prompt, .is_wanted = pick->draws});
     close_sequence(b, &at, seq->blocks, seq->n_blocks, seq->inv_freq, seq->rope_scale);
 }
 
@@ -106,7 +119,7 @@ void batch_pad(struct batch *b, int n_rows) {
     const int32_t any_block = 0;
     while (b->n_rows < n_rows) {
         add_row(b, &at, 0, 0, -1);
-        add_outputs(b, &at, 1);
+        add_outputs(b, &at, 1, (struct draw){.is_wanted = false});
         close_sequence(b, &at, &any_block, 1, NULL, 1);
     }
 }
@@ -137,5 +150,6 @@ struct op_batch batch_view(const struct batch *b, const void *base) {
         .inv_freq = (const void *)(from + at.inv_freq),
         .rope_scale = (const void *)(from + at.rope_scale),
         .outputs = (const void *)(from + at.outputs),
+        .draws = (const void *)(from + at.draws),
     };
 }

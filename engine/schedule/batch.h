@@ -4,7 +4,7 @@
  * They lie in one piece of memory, in the order below, so that one copy brings them to the device,
  * and always at the same offsets, so that a recorded pass finds them there:
  *
- *   tokens positions seq_of slots [max_rows] | outputs [max_outputs] | starts [max_seqs + 1]
+ *   tokens positions seq_of slots [max_rows] | outputs draws [max_outputs] | starts [max_seqs + 1]
  *   rope_scale [max_seqs] | inv_freq [max_seqs, n_freq] | block_table [max_seqs, max_blocks]
  *
  * Pure: no device. Whoever copies asks batch_bytes() how much of it this pass uses.
@@ -34,7 +34,7 @@ int batch_init(struct batch *b, struct batch_size size, struct err *err);
 void batch_release(struct batch *b);
 
 void batch_clear(struct batch *b);
-void batch_add(struct batch *b, const struct scheduler_pick *pick);
+void batch_add(struct batch *b, const struct scheduler_pick *pick, const struct sampling *sampling);
 
 /*
  * Adds sequences of one padding row until there are n_rows; for a pass that has one row and one

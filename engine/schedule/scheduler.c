@@ -104,6 +104,7 @@ static void add_pick(struct scheduler *s, struct sequence *seq, int n_rows) {
         .first = seq->n_computed,
         .n_rows = n_rows,
         .n_outputs = seq->wants_all_logits ? n_rows : reaches_end,
+        .draws = reaches_end,
     };
 }
 
@@ -128,10 +129,15 @@ int scheduler_pick(struct scheduler *s, int row_budget) {
 }
 
 void scheduler_commit(struct scheduler *s) {
-    for (int i = 0; i < s->n_picks; i++) {
+    for (int i = 0, output = 0; i < s->n_picks; i++) {
         struct sequence *seq = s->picks[i].sequence;
         seq->n_computed += s->picks[i].n_rows;
-        int n_full = seq->n_computed / s->blocks->block_tokens;
+        output += s->picks[i].n_outputs;
+        if (s->picks[i].draws) {
+            seq->n_drawing++;
+            seq->draw_row = output - 1;
+        }
+        int n_full = min_int(seq->n_computed, seq->n_tokens) / s->blocks->block_tokens;
         for (; seq->n_registered < n_full; seq->n_registered++)
             block_manager_register(s->blocks, seq->variant, seq->tokens, seq->blocks,
                                    seq->n_registered);

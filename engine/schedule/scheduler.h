@@ -24,6 +24,7 @@ struct scheduler_pick {
     int first;     /* position of its first row in this pass */
     int n_rows;    /* tokens first .. first + n_rows - 1 */
     int n_outputs; /* rows at the end of these whose logits are wanted */
+    bool draws;    /* the last one's draw the sequence's next token */
 };
 
 struct scheduler {
@@ -52,9 +53,10 @@ void scheduler_remove(struct scheduler *s, struct sequence *seq);
 
 /*
  * Fills picks for a pass of at most max(row_budget, max_sequences) rows. Returns n_picks; 0 only
- * when there is no sequence at all.
+ * when there is no sequence but those whose last token is being drawn.
  */
 int scheduler_pick(struct scheduler *s, int row_budget);
 
-/* The pass is done: its keys and values are in the blocks, and full blocks become findable. */
+/* The pass is done, or on its way: whoever comes behind it finds its keys and values in the blocks.
+ * Full blocks of known tokens become findable. */
 void scheduler_commit(struct scheduler *s);

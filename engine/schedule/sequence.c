@@ -37,4 +37,5 @@ void sequence_release(struct sequence *s) {
 void sequence_append(struct sequence *s, int32_t token) {
     if (s->n_tokens >= s->max_tokens) bug("a sequence outgrew its %d tokens", s->max_tokens);
     s->tokens[s->n_tokens++] = token;
+    if (s->n_drawing > 0) s->n_drawing--;
 }

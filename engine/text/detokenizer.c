@@ -65,6 +65,7 @@ static size_t undecided_tail(const struct detokenizer *d, const char *text, size
 
 bool detokenizer_add(struct detokenizer *d, int32_t id, struct buf *out) {
     if (d->stopped) return true;
+    if (!d->tokenizer) return false;
     tokenizer_decode(d->tokenizer, &id, 1, d->with_control, &d->held);
     if (d->held.failed) out->failed = true;
     size_t n = d->held.n;

@@ -7,7 +7,7 @@
 #include "engine/text/tokenizer.h"
 
 struct detokenizer {
-    const struct tokenizer *tokenizer;
+    const struct tokenizer *tokenizer; /* NULL: ids have no text */
     const char *const *stops; /* not owned; must outlive the detokenizer */
     size_t n_stops;
     bool with_control; /* control tokens show as their text */

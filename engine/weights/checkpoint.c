@@ -104,10 +104,41 @@ int checkpoint_open(struct checkpoint **out, const char *where, struct err *err)
     return 0;
 }
 
+/* config.json of a folder, or the file that `where` is. */
+static int read_config_only(struct checkpoint *c, const char *where, struct err *err) {
+    bool is_folder = io_is_folder(where);
+    const char *name = is_folder ? "config.json" : checkpoint_base_name(where);
+    if (!is_folder && !ends_with(where, ".json"))
+        return err_set(err, ERR_MODEL,
+                       "'%.200s' is neither a folder with config.json nor such a file", where);
+    char *folder = is_folder       ? mem_strdup(where)
+                   : name == where ? mem_strdup(".")
+                                   : mem_strndup(where, (size_t)(name - where));
+    if (!folder) return err_memory(err, strlen(where), "a path");
+    int result = checkpoint_read_config(c, folder, name, err);
+    mem_free(folder);
+    return result;
+}
+
+int checkpoint_open_random(struct checkpoint **out, const char *where, const char *mix,
+                           struct err *err) {
+    struct checkpoint *c = mem_zalloc(1, sizeof *c);
+    *out = NULL;
+    if (!c) return err_memory(err, sizeof *c, "a checkpoint");
+    c->is_random = true;
+    if (read_config_only(c, where, err) != 0 || random_weights_add(c, mix, err) != 0) {
+        checkpoint_close(c);
+        return -1;
+    }
+    *out = c;
+    return 0;
+}
+
 void checkpoint_close(struct checkpoint *c) {
     if (!c) return;
     gguf_release(&c->gguf);
     tensor_list_release(&c->tensors);
+    random_memory_release(&c->random);
     for (size_t i = 0; i < c->n_files; i++) {
         io_map_close(&c->files[i].map);
         mem_free(c->files[i].path);
@@ -138,6 +169,10 @@ bool checkpoint_is_gguf(const struct checkpoint *c) {
     return c->is_gguf;
 }
 
+bool checkpoint_is_random(const struct checkpoint *c) {
+    return c->is_random;
+}
+
 size_t checkpoint_n_tensors(const struct checkpoint *c) {
     return c->tensors.n;
 }
@@ -154,6 +189,10 @@ uint64_t checkpoint_bytes(const struct checkpoint *c) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < c->tensors.n; i++) bytes += c->tensors.items[i].bytes;
     return bytes;
+}
+
+void checkpoint_drop_pages(const struct checkpoint *c) {
+    random_memory_drop(&c->random);
 }
 
 bool checkpoint_is_lost(const struct checkpoint *c, struct err *err) {

@@ -31,6 +31,14 @@ struct checkpoint;
  * ~/.cache/huggingface/hub, ModelScope's). ERR_MODEL with one sentence when it is no such thing.
  */
 int checkpoint_open(struct checkpoint **out, const char *where, struct err *err);
+
+/* The same model with random weights (random_weights.h): `where` is a folder that has config.json,
+ * or such a file; nothing else of it is read. `mix`: their formats, or NULL. */
+int checkpoint_open_random(struct checkpoint **out, const char *where, const char *mix,
+                           struct err *err);
+
+/* Is it a folder with config.json, or such a file, and no weights there at all? */
+bool checkpoint_is_config_only(const char *where);
 void checkpoint_close(struct checkpoint *c);
 
 const struct model_config *checkpoint_config(const struct checkpoint *c);
@@ -38,11 +46,16 @@ const struct generation_defaults *checkpoint_generation(const struct checkpoint 
 const char *checkpoint_chat_template(const struct checkpoint *c); /* Jinja text, or NULL */
 const char *checkpoint_path(const struct checkpoint *c);          /* the folder or file found */
 bool checkpoint_is_gguf(const struct checkpoint *c);
+bool checkpoint_is_random(const struct checkpoint *c); /* then tensors must be copied to be used */
 
 size_t checkpoint_n_tensors(const struct checkpoint *c);
 const struct checkpoint_tensor *checkpoint_tensor_at(const struct checkpoint *c, size_t i);
 const struct checkpoint_tensor *checkpoint_find(const struct checkpoint *c, const char *name);
 uint64_t checkpoint_bytes(const struct checkpoint *c); /* tensor bytes, all files */
+
+/* Everything was copied: pages that stand in memory only for the tensors of a random checkpoint go.
+ */
+void checkpoint_drop_pages(const struct checkpoint *c);
 
 /* True when a mapped file shrank or failed since (io.h); err then names it. */
 bool checkpoint_is_lost(const struct checkpoint *c, struct err *err);

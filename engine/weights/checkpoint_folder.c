@@ -69,10 +69,9 @@ static int read_text(const char *folder, const char *name, size_t max_bytes, str
 }
 
 static bool has_file(const char *folder, const char *name) {
-    char *path = checkpoint_join(folder, name);
-    bool is_there = path && io_exists(path);
-    mem_free(path);
-    return is_there;
+    char path[PATH_MAX];
+    int n = snprintf(path, sizeof path, "%s/%s", folder, name);
+    return n < (int)sizeof path && io_exists(path);
 }
 
 static cJSON *read_json(const char *folder, const char *name, size_t max_bytes, size_t max_nodes,
@@ -122,14 +121,25 @@ static void set_name(struct checkpoint *c, const char *folder) {
                  (int)(name - org - 2 < 60 ? name - org - 2 : 60), org + 2, name + 2);
 }
 
-static int read_configs(struct checkpoint *c, const char *folder, struct err *err) {
-    cJSON *json = read_json(folder, "config.json", MAX_CONFIG_BYTES, MAX_CONFIG_NODES, err);
+/* Named dtype by newer versions of transformers. What else may stand there is nobody's trouble. */
+static void keep_dtype(struct checkpoint *c, const cJSON *json) {
+    const cJSON *dtype = json_get(json, "torch_dtype");
+    if (!dtype) dtype = json_get(json, "dtype");
+    if (cJSON_IsString(dtype)) snprintf(c->dtype, sizeof c->dtype, "%s", dtype->valuestring);
+}
+
+int checkpoint_read_config(struct checkpoint *c, const char *folder, const char *name,
+                           struct err *err) {
+    c->path = mem_strdup(folder);
+    if (!c->path) return err_memory(err, strlen(folder), "a path");
+    cJSON *json = read_json(folder, name, MAX_CONFIG_BYTES, MAX_CONFIG_NODES, err);
     if (!json) return -1;
     int result = model_config_from_json(&c->config, json, err);
     if (result != 0)
-        err_within(err, "config.json");
+        err_within(err, "%.80s", name);
     else
         result = read_generation(c, folder, json, err);
+    keep_dtype(c, json);
     cJSON_Delete(json);
     set_name(c, folder);
     return result;
@@ -252,14 +262,12 @@ static int read_weights(struct checkpoint *c, const char *folder, const char *on
 /* --- what else may be there ------------------------------------------------------------------ */
 
 struct listing {
-    char *gguf, *weights, *pickle; /* the first by name of each kind, or NULL */
-    int n_gguf, n_weights;         /* models: of a split one only the first part counts */
+    char gguf[NAME_MAX + 1], weights[NAME_MAX + 1], pickle[NAME_MAX + 1]; /* first by name, or "" */
+    int n_gguf, n_weights; /* models: of a split one only the first part counts */
 };
 
-static void keep_first(char **name, const char *found) {
-    if (*name && strcmp(*name, found) <= 0) return;
-    mem_free(*name);
-    *name = mem_strdup(found);
+static void keep_first(char name[NAME_MAX + 1], const char *found) {
+    if (!name[0] || strcmp(name, found) > 0) snprintf(name, NAME_MAX + 1, "%s", found);
 }
 
 static bool ends_with(const char *text, const char *end) {
@@ -276,22 +284,16 @@ static void list_folder(struct listing *l, const char *folder) {
         bool is_later_part = strstr(name, "-of-") && !strstr(name, "-00001-of-");
         if (ends_with(name, ".gguf")) {
             if (is_later_part || strncmp(name, "mmproj", 6) == 0) continue;
-            keep_first(&l->gguf, name);
+            keep_first(l->gguf, name);
             l->n_gguf++;
         } else if (ends_with(name, ".safetensors")) {
-            keep_first(&l->weights, name);
+            keep_first(l->weights, name);
             l->n_weights++;
         } else if (file_name_is_pickle(name)) {
-            keep_first(&l->pickle, name);
+            keep_first(l->pickle, name);
         }
     }
     if (dir) closedir(dir);
-}
-
-static void listing_release(struct listing *l) {
-    mem_free(l->gguf);
-    mem_free(l->weights);
-    mem_free(l->pickle);
 }
 
 /* No config.json: a folder of one GGUF model, or a sentence about what is there. */
@@ -326,7 +328,7 @@ static int read_other_weights(struct checkpoint *c, const char *folder, const st
             "%.160s: holds %d safetensors files, but no model.safetensors.index.json to say "
             "what is in which",
             folder, l->n_weights);
-    if (l->pickle)
+    if (l->pickle[0])
         return err_set(
             err, ERR_MODEL,
             "%.160s: its weights are pickled (%.60s), which could run code and is never read; "
@@ -335,15 +337,24 @@ static int read_other_weights(struct checkpoint *c, const char *folder, const st
     return err_set(err, ERR_MODEL, "%.160s: has config.json, but no model.safetensors", folder);
 }
 
+bool checkpoint_is_config_only(const char *where) {
+    struct listing l;
+    if (!io_is_folder(where)) return ends_with(where, ".json") && io_exists(where);
+    list_folder(&l, where);
+    bool has_weights = l.gguf[0] || l.weights[0] || l.pickle[0];
+    return !has_weights && has_file(where, "config.json") &&
+           !has_file(where, "model.safetensors.index.json");
+}
+
 static int read_listed(struct checkpoint *c, const char *folder, const char *only,
                        const struct listing *l, struct err *err) {
     if (!has_file(folder, "config.json") && only)
         return err_set(err, ERR_MODEL, "%.160s: has no config.json, which %.60s needs beside it",
                        folder, only);
     if (!has_file(folder, "config.json")) return read_without_config(c, folder, l, err);
-    c->path = mem_strdup(folder);
-    if (!c->path) return err_memory(err, strlen(folder), "a path");
-    if (read_configs(c, folder, err) != 0 || read_template(c, folder, err) != 0) return -1;
+    if (checkpoint_read_config(c, folder, "config.json", err) != 0 ||
+        read_template(c, folder, err) != 0)
+        return -1;
     bool has_usual = only || has_file(folder, "model.safetensors") ||
                      has_file(folder, "model.safetensors.index.json");
     return has_usual ? read_weights(c, folder, only, err) : read_other_weights(c, folder, l, err);
@@ -353,7 +364,5 @@ int checkpoint_read_folder(struct checkpoint *c, const char *folder, const char 
                            struct err *err) {
     struct listing l;
     list_folder(&l, folder);
-    int result = read_listed(c, folder, only, &l, err);
-    listing_release(&l);
-    return result;
+    return read_listed(c, folder, only, &l, err);
 }

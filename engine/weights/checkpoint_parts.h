@@ -4,6 +4,7 @@
 
 #include "engine/base/io.h"
 #include "engine/weights/gguf.h"
+#include "engine/weights/random_weights.h"
 #include "engine/weights/tensor_list.h"
 
 struct checkpoint_file {
@@ -21,6 +22,9 @@ struct checkpoint {
     struct model_config config;
     struct generation_defaults generation;
     char *chat_template;
+    char dtype[16]; /* torch_dtype of config.json: "bfloat16"; "" where it has none */
+    bool is_random;
+    struct random_memory random;
 };
 
 /* Maps one more file; *out is its entry, valid until the next call. */
@@ -29,6 +33,9 @@ int checkpoint_map(struct checkpoint *c, const char *path, struct checkpoint_fil
 
 /* Each fills *c from what stands at `path`. `only`: the one weights file to read, or NULL. */
 int checkpoint_read_folder(struct checkpoint *c, const char *path, const char *only,
+                           struct err *err);
+/* Only `name`, a config.json, and what belongs to it. */
+int checkpoint_read_config(struct checkpoint *c, const char *folder, const char *name,
                            struct err *err);
 int checkpoint_read_gguf(struct checkpoint *c, const char *path, struct err *err);
 

@@ -5,6 +5,7 @@
  */
 #include "engine/weights/weights.h"
 
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/weights/weight_table.h"
 
@@ -16,6 +17,7 @@ enum {
     MAX_LISTED = 10,       /* differences named in one sentence */
     MAX_LIST_BYTES = 220,  /* and how long their list may get */
     VECTOR_ALIGNMENT = 16, /* floats: 64 bytes */
+    PACK_BYTES = 8 << 20,  /* packed at a time; then the file's pages are given back */
 };
 
 /* One row of the table in one layer: the unit that both passes work on. */
@@ -200,6 +202,8 @@ struct binding {
     float *host;   /* all vectors, as they will lie on the device */
     float *device; /* the same places there */
     size_t used;   /* floats given out */
+    char *packed;  /* room for the matrices that the device wants packed; NULL: none */
+    size_t packed_used;
 };
 
 static size_t vector_room(int n) {
@@ -264,6 +268,39 @@ static bool is_aligned(const struct matrix *m) {
     return (uintptr_t)m->data % (m->format == FORMAT_F32 ? 4 : 2) == 0;
 }
 
+/* The layout that the device wants of a matrix. An embedding that is no head is only looked up:
+ * it stays in its file. */
+static enum matrix_layout layout_of(const struct device *device, const struct model_config *c,
+                                    const struct place *p, enum format format) {
+    bool is_looked_up = p->row == &weight_table[WEIGHT_embed] && !c->has_tied_head;
+    return is_looked_up ? LAYOUT_STORED : device->layout(device, format);
+}
+
+/* Packs some rows at a time, so that a matrix never lies in memory twice. */
+static int pack_matrix(struct binding *b, const struct place *p, struct matrix *m,
+                       enum matrix_layout layout, struct err *err) {
+    struct device *device = b->weights->device;
+    const size_t row_bytes = format_row_bytes(m->format, (size_t)m->cols);
+    const int together = layout_table[layout].rows;
+    int rows_at_once = (int)(PACK_BYTES / row_bytes) / together * together;
+    if (rows_at_once < together) rows_at_once = together;
+    char *to = b->packed + b->packed_used;
+    for (int row = 0; row < m->rows; row += rows_at_once) {
+        struct matrix some = *m;
+        some.data = (const char *)m->data + (size_t)row * row_bytes;
+        some.rows = m->rows - row < rows_at_once ? m->rows - row : rows_at_once;
+        enum op_status status = device->pack(device, to + (size_t)row * row_bytes, &some);
+        if (status != OP_OK)
+            return err_set(err, ERR_MEMORY, "cannot pack '%.80s': %s", p->name,
+                           op_status_text(status));
+        io_map_drop(some.data, (size_t)some.rows * row_bytes);
+    }
+    m->data = to;
+    m->layout = layout;
+    b->packed_used += layout_bytes(layout, m->format, (size_t)m->rows, (size_t)m->cols);
+    return 0;
+}
+
 /* Mapped weights stay where they are; others are brought to the device in its format. */
 static int bind_matrix(struct binding *b, const struct place *p, const unsigned char *data,
                        enum format stored, struct err *err) {
@@ -271,10 +308,15 @@ static int bind_matrix(struct binding *b, const struct place *p, const unsigned 
     struct device *device = w->device;
     struct matrix *m = field_of(b, p);
     const size_t n = (size_t)p->rows * (size_t)p->cols;
-    *m = (struct matrix){data, stored, p->rows, p->cols};
-    w->matrix_bytes += format_row_bytes(stored, n);
-    if (device->reads_host_memory && is_aligned(m)) return 0;
-    m->format = device->weight_format(device, stored);
+    const enum matrix_layout layout =
+        layout_of(device, checkpoint_config(b->checkpoint), p, stored);
+    const enum format format = device->weight_format(device, stored);
+    *m = (struct matrix){data, stored, p->rows, p->cols, LAYOUT_STORED};
+    w->matrix_bytes += format_row_bytes(format, n);
+    if (layout != LAYOUT_STORED) return pack_matrix(b, p, m, layout, err);
+    bool is_random = checkpoint_is_random(b->checkpoint);
+    if (device->reads_host_memory && is_aligned(m) && !is_random) return 0;
+    m->format = format;
     void *copy = take(w, format_row_bytes(m->format, n), p->name, err);
     if (!copy) return -1;
     m->data = copy;
@@ -308,7 +350,8 @@ static float value_at(struct device *device, const struct matrix *m, size_t i) {
     float values[256];
     const struct format_info *info = &format_table[m->format];
     const size_t n = (size_t)info->block_values;
-    const unsigned char *from = (const unsigned char *)m->data + format_row_bytes(m->format, i / n * n);
+    const unsigned char *from =
+        (const unsigned char *)m->data + format_row_bytes(m->format, i / n * n);
     if (device->download(device, block, from, (size_t)info->block_bytes) != OP_OK ||
         device->sync(device) != OP_OK)
         return NAN;
@@ -316,13 +359,16 @@ static float value_at(struct device *device, const struct matrix *m, size_t i) {
     return values[i % n];
 }
 
-/* Looks through a matrix that was copied; those that stay mapped are not read before they are used. */
+/* Looks through a matrix that was copied; those that stay mapped are not read before they are used.
+ */
 static int check_place_finite(void *ud, const struct place *p, struct err *err) {
     struct binding *b = ud;
     struct device *device = b->weights->device;
     const struct matrix *m = field_of(b, p);
     size_t where;
-    if (p->row->kind != KIND_MATRIX || (device->reads_host_memory && !is_owned(b->weights, m->data)))
+    if (p->row->kind != KIND_MATRIX || m->layout != LAYOUT_STORED ||
+        checkpoint_is_random(b->checkpoint) ||
+        (device->reads_host_memory && !is_owned(b->weights, m->data)))
         return 0;
     enum op_status status = device->find_not_finite(device, m, &where);
     if (status != OP_OK)
@@ -333,33 +379,47 @@ static int check_place_finite(void *ud, const struct place *p, struct err *err) 
 }
 
 struct room {
-    size_t floats, n_matrices;
+    const struct binding *binding;
+    size_t floats, n_matrices, packed_bytes;
 };
 
 static int add_room(void *ud, const struct place *p, struct err *err) {
     struct room *room = ud;
+    const struct binding *b = room->binding;
     (void)err;
-    if (p->row->kind == KIND_VECTOR)
+    if (p->row->kind == KIND_VECTOR) {
         room->floats += vector_room(p->rows);
-    else
-        room->n_matrices++;
+        return 0;
+    }
+    room->n_matrices++;
+    enum format format = checkpoint_find(b->checkpoint, p->name)->format;
+    enum matrix_layout layout =
+        layout_of(b->weights->device, checkpoint_config(b->checkpoint), p, format);
+    if (layout != LAYOUT_STORED)
+        room->packed_bytes += layout_bytes(layout, format, (size_t)p->rows, (size_t)p->cols);
     return 0;
 }
 
 static int bind_all(struct binding *b, const struct model_config *config, struct err *err) {
     struct weights *w = b->weights;
-    struct room room = {0, 0};
+    struct room room = {.binding = b};
     visit(config, b->naming, add_room, &room, err);
     const size_t bytes = room.floats * sizeof(float);
     w->layers = mem_zalloc((size_t)config->n_layers, sizeof *w->layers);
-    w->owned = mem_zalloc(room.n_matrices + 1, sizeof *w->owned);
+    w->owned = mem_zalloc(room.n_matrices + 2, sizeof *w->owned);
     b->host = mem_zalloc(room.floats, sizeof(float));
     if (!w->layers || !w->owned || !b->host) return err_memory(err, bytes, "norms and biases");
     b->device = take(w, bytes, "norms and biases", err);
-    if (!b->device || visit(config, b->naming, bind_place, b, err) != 0) return -1;
+    if (!b->device) return -1;
+    if (room.packed_bytes > 0) {
+        b->packed = take(w, room.packed_bytes, "weights", err);
+        if (!b->packed) return -1;
+    }
+    if (visit(config, b->naming, bind_place, b, err) != 0) return -1;
     if (config->has_tied_head) w->head = w->embed;
     if (upload(w, b->device, b->host, bytes, "norms and biases", err) != 0) return -1;
     enum op_status status = w->device->sync(w->device);
+    checkpoint_drop_pages(b->checkpoint);
     if (status != OP_OK)
         return err_set(err, ERR_MEMORY, "the device failed while it took the weights: %s",
                        op_status_text(status));

@@ -3,7 +3,8 @@
  * field, names (safetensors, v1, GGUF), shape in letters and when it is there; what is missing,
  * misshaped or of a format that cannot be used is refused by name.
  *
- * Matrices stay mapped where the device reads host memory, else they are uploaded. Norms and
+ * Matrices are packed as the device wants them; where it takes them as they are stored they stay
+ * mapped if it reads host memory, else (and where they are random) they are uploaded. Norms and
  * biases are always converted to float and checked to be finite.
  */
 #pragma once

@@ -64,21 +64,41 @@ static struct range keys_of(const struct op_attention *op, int token) {
     return (struct range){window > 0 && to > window ? to - window : 0, to};
 }
 
-/* Keys or values of the positions in range as float, K apart. */
-static void load(const struct op_attention *op, struct part part, const void *cache, int sequence,
-                 int kv_head, struct range range, float *out) {
+/* Where the key or value of a position lies; those behind it in its block follow. */
+static const uint8_t *cached(const struct op_attention *op, const void *cache, int sequence,
+                             int kv_head, size_t position) {
     const struct kv_view *kv = &op->kv;
     const int32_t *blocks =
         op->batch->block_table + (size_t)sequence * (size_t)op->batch->max_blocks;
+    size_t block_tokens = (size_t)kv->block_tokens;
+    size_t block = (size_t)blocks[position / block_tokens], offset = position % block_tokens;
+    size_t row = (block * (size_t)kv->n_kv_heads + (size_t)kv_head) * block_tokens + offset;
+    return (const uint8_t *)cache + format_row_bytes(kv->format, row * (size_t)kv->head_size);
+}
+
+/* What is wanted after this: positions from `from` on, up to `to`, of `cache`. */
+struct ahead {
+    const void *cache;
+    int kv_head;
+    size_t from, to;
+};
+
+/* Keys or values of the positions in range as float, K apart. Blocks lie anywhere, and memory is
+ * far away: while one is decoded one of those to come is fetched. */
+static void load(const struct op_attention *op, struct part part, const void *cache, int sequence,
+                 int kv_head, struct range range, struct ahead ahead, float *out) {
+    const struct kv_view *kv = &op->kv;
     size_t block_tokens = (size_t)kv->block_tokens, head_size = (size_t)kv->head_size;
     for (size_t at = range.from; at < range.to;) {
-        size_t offset = at % block_tokens, n = block_tokens - offset;
+        size_t n = block_tokens - at % block_tokens, later = ahead.from + (at - range.from);
         if (n > range.to - at) n = range.to - at;
-        size_t block = (size_t)blocks[at / block_tokens];
-        size_t row = (block * (size_t)kv->n_kv_heads + (size_t)kv_head) * block_tokens + offset;
-        part.variant->decode[kv->format]((const uint8_t *)cache +
-                                             format_row_bytes(kv->format, row * head_size),
-                                         out, n * head_size);
+        if (later < ahead.to) {
+            const uint8_t *next = cached(op, ahead.cache, sequence, ahead.kv_head, later);
+            size_t bytes = format_row_bytes(kv->format, n * head_size);
+            for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+        }
+        part.variant->decode[kv->format](cached(op, cache, sequence, kv_head, at), out,
+                                         n * head_size);
         at += n;
         out += n * head_size;
     }
@@ -109,9 +129,10 @@ static struct range intersect(const struct op_attention *op, const struct tile *
     return any;
 }
 
-/* One span for all rows of the tile: keys, and where these are any: max, sum, mixed. */
+/* One span for all rows of the tile: keys, and where these are any: max, sum, mixed. The thread
+ * goes on with the span `next` of next_kv_head. */
 static void attend(const struct op_attention *op, struct part part, const struct tile *tile,
-                   size_t span) {
+                   size_t span, int next_kv_head, size_t next) {
     struct attention_scratch *s = part.scratch;
     int head_size = op->kv.head_size, n_rows = tile->n_tokens * tile->n_heads;
     size_t stride = (size_t)head_size;
@@ -122,7 +143,9 @@ static void attend(const struct op_attention *op, struct part part, const struct
     memset(s->mixed, 0, (size_t)n_rows * stride * sizeof *s->mixed);
     memset(s->p, 0, (size_t)n_rows * P_STRIDE * sizeof *s->p);
 
-    load(op, part, op->kv.k, sequence, tile->kv_head, any, s->kv);
+    struct range last = keys_of(op, tile->token + tile->n_tokens - 1);
+    load(op, part, op->kv.k, sequence, tile->kv_head, any,
+         (struct ahead){op->kv.v, tile->kv_head, any.from, any.to}, s->kv);
     part.variant->gemm((struct rows){s->kv, stride, n_keys}, (struct rows){s->q, stride, n_rows},
                        head_size, s->p, P_STRIDE);
     for (int j = 0; j < n_rows; j++) {
@@ -132,7 +155,8 @@ static void attend(const struct op_attention *op, struct part part, const struct
                               (int)(keys.to - keys.from), op->scale, &s->max[j], &s->sum[j]);
     }
 
-    load(op, part, op->kv.v, sequence, tile->kv_head, any, s->kv);
+    load(op, part, op->kv.v, sequence, tile->kv_head, any,
+         (struct ahead){op->kv.k, next_kv_head, next * SPAN, last.to}, s->kv);
     for (int j = 0, n; j < n_rows; j += n) { /* rows that see the same keys together */
         struct range keys = s->keys[j];
         for (n = 1; j + n < n_rows; n++)
@@ -182,7 +206,7 @@ static void attend_whole(const struct op_attention *op, struct part part, const 
     for (int j = 0; j < n_rows; j++)
         begin(s->y + (size_t)j * stride, &s->y_max[j], &s->y_sum[j], head_size);
     for (size_t span = first.from / SPAN; span * SPAN < last.to; span++) {
-        attend(op, part, tile, span);
+        attend(op, part, tile, span, tile->kv_head, span + 1);
         for (int j = 0; j < n_rows; j++)
             if (s->keys[j].from < s->keys[j].to)
                 merge(s->y + (size_t)j * stride, &s->y_max[j], &s->y_sum[j],
@@ -267,20 +291,22 @@ static void store_partials(const struct op_attention *op, struct part part, cons
 static void attention_split(const struct op_attention *op, struct part part,
                             const struct plan *plan) {
     struct attention_scratch *s = part.scratch;
-    int n_tiles = op->kv.n_kv_heads * plan->n_head_tiles, turn = 0;
+    size_t n_tiles = (size_t)op->kv.n_kv_heads * (size_t)plan->n_head_tiles;
     for (int token = 0; token < op->batch->n_rows; token++) {
         if (is_padding(op, token)) continue;
         struct range keys = keys_of(op, token);
-        for (int i = 0; i < n_tiles; i++) {
+        size_t first = keys.from / SPAN, n_spans = (keys.to + SPAN - 1) / SPAN - first;
+        /* a run of spans, each with all heads, which are neighbours in a block */
+        struct range run = part_range(part, n_tiles * n_spans, 1);
+        for (size_t item = run.from; item < run.to; item++) {
+            int i = (int)(item % n_tiles), after = (int)((item + 1) % n_tiles);
+            size_t span = first + item / n_tiles;
             struct tile tile = tile_at(op, plan, i / plan->n_head_tiles, i % plan->n_head_tiles);
             tile.token = token;
             tile.n_tokens = 1;
             load_queries(op, &tile, s->q);
-            for (size_t span = keys.from / SPAN; span * SPAN < keys.to; span++) {
-                if (turn++ % part.count != part.index) continue;
-                attend(op, part, &tile, span);
-                store_partials(op, part, plan, &tile, span);
-            }
+            attend(op, part, &tile, span, after / plan->n_head_tiles, first + (item + 1) / n_tiles);
+            store_partials(op, part, plan, &tile, span);
         }
     }
 }

@@ -18,7 +18,7 @@ struct part {
     const struct cpu_variant *variant;
     struct team *team;
     void *scratch; /* this thread's, CPU_SCRATCH_BYTES */
-    void *shared;  /* all threads', as large as the op asked for: cpu_attention_shared_bytes() */
+    void *shared;  /* all threads', as large as the op asked for: cpu_*_shared_bytes() */
 };
 
 enum { CPU_SCRATCH_BYTES = 512 << 10 };
@@ -54,10 +54,44 @@ static inline int larger(int a, int b) {
 }
 
 #define PLAIN(name) void cpu_##name(const struct op_##name *op, struct part part);
-#define FUSED(name)
+#define FUSED(name) PLAIN(name)
 #include "kernels/ops.def"
 #undef PLAIN
 #undef FUSED
 
-/* Bytes of part.shared that this attention needs with so many threads. */
+/* Is the fused op one that cpu_<name> can run: packed weights that the variant has loops for? Else
+ * it is run as plain ops (kernels/fused.c). */
+#define PLAIN(name)
+#define FUSED(name)                                                                                \
+    bool cpu_fuses_##name(const struct op_##name *op, const struct cpu_variant *variant);
+#include "kernels/ops.def"
+#undef PLAIN
+#undef FUSED
+
+/* Bytes of part.shared that these need with so many threads. */
 size_t cpu_attention_shared_bytes(const struct op_attention *op, int n_threads);
+size_t cpu_sample_shared_bytes(const struct op_sample *op, int n_threads);
+size_t cpu_linear_shared_bytes(const struct op_linear *op);
+size_t cpu_qkv_shared_bytes(const struct op_qkv *op);
+size_t cpu_gate_up_shared_bytes(const struct op_gate_up *op);
+size_t cpu_head_shared_bytes(const struct op_head *op);
+
+/* ---- what plain and fused ops share ---- */
+
+/* rms_norm of a row: y = x * factor * weight */
+float cpu_norm_factor(const float *x, int n, float eps);
+void cpu_norm_scale(float *y, const float *x, float factor, const float *weight, int n);
+
+/* rope of a row, which is not padding: the same for all its heads */
+struct rotation {
+    float cosines[MAX_HEAD_SIZE / 2], sines[MAX_HEAD_SIZE / 2];
+    float query_scale; /* logn */
+};
+void cpu_rotation(struct rotation *out, const struct rope_params *rope,
+                  const struct op_batch *batch, size_t t);
+void cpu_rotate(float *x, const struct rotation *rotation, const struct rope_params *rope,
+                bool is_query);
+
+/* kv_write of one head's key or value [K] */
+void cpu_kv_put(const struct kv_view *kv, void *cache, int head, int slot, const float *from,
+                struct part part);

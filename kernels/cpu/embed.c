@@ -3,6 +3,13 @@
 
 #include <string.h>
 
+/* The id that a row stands for; what was not drawn is as good as any. */
+static int32_t token_of(const struct op_embed *op, size_t t) {
+    int32_t token = op->batch->tokens[t];
+    if (token < 0) token = op->drawn[-1 - token];
+    return token < 0 ? 0 : token;
+}
+
 void cpu_embed(const struct op_embed *op, struct part part) {
     const struct matrix *table = op->table;
     size_t n = (size_t)table->cols, row_bytes = format_row_bytes(table->format, n);
@@ -13,8 +20,16 @@ void cpu_embed(const struct op_embed *op, struct part part) {
             memset(y, 0, n * sizeof *y);
             continue;
         }
-        size_t token = (size_t)op->batch->tokens[t];
-        part.variant->decode[table->format]((const char *)table->data + token * row_bytes, y, n);
+        int32_t token = token_of(op, t);
+        if (op->seen) op->seen[op->batch->slots[t]] = token;
+        const char *row = (const char *)table->data + (size_t)token * row_bytes;
+        if (table->layout == LAYOUT_STRIPS16) {
+            size_t in_strip = (size_t)token % STRIP_ROWS;
+            strip_unpack_row(table->format, row - in_strip * row_bytes, (int)in_strip, n,
+                             part.scratch);
+            row = part.scratch;
+        }
+        part.variant->decode[table->format](row, y, n);
     }
 }
 

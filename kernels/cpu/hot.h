@@ -7,8 +7,9 @@
 
 #include <math.h>
 
-#define INLINE static inline __attribute__((always_inline))
-#define UNROLL _Pragma("GCC unroll 8") /* arrays of vectors then are registers */
+#define INLINE   static inline __attribute__((always_inline))
+#define UNROLL   _Pragma("GCC unroll 8") /* arrays of vectors then are registers */
+#define UNROLL12 _Pragma("GCC unroll 12")
 
 /* ---- 32 values of a row as four vectors; unit i holds the values 32 i to 32 i + 31 ---- */
 
@@ -162,6 +163,10 @@ INLINE void dot_segment(enum format format, unpacker *unpack, const uint8_t *w, 
     for (int r = 0; r < DOT_ROWS; r++) acc[r] = vec8_zero();
     for (size_t unit = from / 32; unit < to / 32; unit++) {
         UNROLL for (int r = 0; r < n_rows; r++) {
+            if (n_rows == DOT_ROWS) /* the rows that come next: caches do not look that far */
+                __builtin_prefetch(w + (size_t)(r + DOT_ROWS) * row_bytes +
+                                       format_row_bytes(format, unit * 32),
+                                   0, 2);
             unpack(w + (size_t)r * row_bytes, unit, values);
             UNROLL for (int v = 0; v < 4; v++) {
                 acc[r] = vec8_fma(values[v], vec8_load(x + unit * 32 + v * 8), acc[r]);
@@ -392,14 +397,29 @@ static void silu_mul(float *y, const float *gate, const float *up, size_t n) {
             rest);
 }
 
-const struct cpu_variant VARIANT = {
-    .name = VARIANT_NAME,
-    .needs = VARIANT_NEEDS,
+#ifdef LANES /* a strip_*.h was included */
+#include "kernels/cpu/strip.h"
+#endif
+
+static void to_f16(const float *x, void *out, size_t n) {
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) vec8_store_F16((uint16_t *)out + i, vec8_load(x + i));
+    format_encode(FORMAT_F16, x + i, (uint16_t *)out + i, n - i);
+}
+
+const struct cpu_variant VARIANT = {.name = VARIANT_NAME,
+                                    .needs = VARIANT_NEEDS,
 #define FORMAT(id, ...) .decode[FORMAT_##id] = decode_row_##id, .dot[FORMAT_##id] = dot_rows_##id,
 #include "kernels/formats.def"
 #undef FORMAT
-    .gemm = gemm,
-    .mix = mix,
-    .softmax = softmax,
-    .silu_mul = silu_mul,
+                                    .gemm = gemm,
+                                    .mix = mix,
+                                    .softmax = softmax,
+                                    .silu_mul = silu_mul,
+                                    .to_f16 = to_f16,
+#ifdef LANES
+                                    .round_row = round_row,
+#define STRIP_ENTRY(id, ...) .multiply[FORMAT_##id] = multiply_##id,
+                                    FOR_STRIP_FORMATS(STRIP_ENTRY)
+#endif
 };

@@ -132,11 +132,10 @@ int machine_processors(void) {
     return n > 0 ? (int)n : 1;
 }
 
-/* Of the hardware threads of one core only the first allowed one counts. */
-static bool is_first_of_core(int cpu, const cpu_set_t *set) {
-    char folder[96], text[256];
-    snprintf(folder, sizeof folder, "/sys/devices/system/cpu/cpu%d/topology", cpu);
-    if (!read_text(folder, "thread_siblings_list", text, sizeof text)) return true;
+/* Of the processors that a file lists ("0-3,8-11") only the first allowed one counts. */
+static bool is_first_in(const char *folder, const char *list, int cpu, const cpu_set_t *set) {
+    char text[256];
+    if (!read_text(folder, list, text, sizeof text)) return true;
     char *rest = text;
     for (char *part; (part = strsep(&rest, ","));) {
         int first, last, n = sscanf(part, "%d-%d", &first, &last);
@@ -145,6 +144,27 @@ static bool is_first_of_core(int cpu, const cpu_set_t *set) {
             if (i >= 0 && i < CPU_SETSIZE && CPU_ISSET((size_t)i, set)) return i == cpu;
     }
     return true;
+}
+
+/* Of the hardware threads of a core. */
+static bool is_first_of_core(int cpu, const cpu_set_t *set) {
+    char folder[96];
+    snprintf(folder, sizeof folder, "/sys/devices/system/cpu/cpu%d/topology", cpu);
+    return is_first_in(folder, "thread_siblings_list", cpu, set);
+}
+
+uint64_t machine_cache_bytes(void) {
+    char folder[96];
+    cpu_set_t set;
+    uint64_t bytes = 0;
+    if (!allowed_processors(&set)) return 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET((size_t)cpu, &set)) continue;
+        snprintf(folder, sizeof folder, "/sys/devices/system/cpu/cpu%d/cache/index3", cpu);
+        if (is_first_in(folder, "shared_cpu_list", cpu, &set))
+            bytes += read_number(folder, "size", 0) * 1024; /* "32768K" */
+    }
+    return bytes;
 }
 
 int machine_threads(void) {

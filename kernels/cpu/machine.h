@@ -13,5 +13,8 @@ int machine_threads(void);
 /* Of the machine or, where smaller, of the cgroups around this process. */
 struct device_memory machine_memory(void);
 
+/* Of the third-level caches of those processors; 0 where that is not known. */
+uint64_t machine_cache_bytes(void);
+
 /* "AMD EPYC 7763"; "CPU" where the processor does not tell. */
 void machine_cpu_name(char *out, size_t n);

@@ -16,12 +16,19 @@ static float mean_square(const float *x, int n) {
     return (float)(((sums[0] + sums[1]) + (sums[2] + sums[3])) / n);
 }
 
+float cpu_norm_factor(const float *x, int n, float eps) {
+    return 1 / sqrtf(mean_square(x, n) + eps);
+}
+
+void cpu_norm_scale(float *y, const float *x, float factor, const float *weight, int n) {
+    for (int i = 0; i < n; i++) y[i] = x[i] * factor * weight[i];
+}
+
 void cpu_rms_norm(const struct op_rms_norm *op, struct part part) {
     struct range rows = part_range(part, (size_t)op->rows, 1);
     for (size_t r = rows.from; r < rows.to; r++) {
         const float *x = (const float *)op->x + r * (size_t)op->n;
         float *y = (float *)op->y + r * (size_t)op->n;
-        float factor = 1 / sqrtf(mean_square(x, op->n) + op->eps);
-        for (int i = 0; i < op->n; i++) y[i] = x[i] * factor * op->weight[i];
+        cpu_norm_scale(y, x, cpu_norm_factor(x, op->n, op->eps), op->weight, op->n);
     }
 }

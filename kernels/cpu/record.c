@@ -26,10 +26,29 @@ static void step_run(const struct step *step, struct part part) {
     case STEP_##name:                                                                              \
         cpu_##name(&step->args.name, part);                                                        \
         break;
-#define FUSED(name)
+#define FUSED(name) PLAIN(name)
 #include "kernels/ops.def"
 #undef PLAIN
 #undef FUSED
+    }
+}
+
+size_t step_shared_bytes(const struct step *step, int n_threads) {
+    switch (step->kind) {
+    case STEP_attention:
+        return cpu_attention_shared_bytes(&step->args.attention, n_threads);
+    case STEP_sample:
+        return cpu_sample_shared_bytes(&step->args.sample, n_threads);
+    case STEP_linear:
+        return cpu_linear_shared_bytes(&step->args.linear);
+    case STEP_qkv:
+        return cpu_qkv_shared_bytes(&step->args.qkv);
+    case STEP_gate_up:
+        return cpu_gate_up_shared_bytes(&step->args.gate_up);
+    case STEP_head:
+        return cpu_head_shared_bytes(&step->args.head);
+    default:
+        return 0;
     }
 }
 

@@ -1,5 +1,6 @@
 /* The hot inner loops for AVX2, FMA and F16C; this file alone is compiled with those. */
 #if defined(__x86_64__)
+#include "kernels/cpu/strip_avx2.h"
 #include "kernels/cpu/vec_avx2.h"
 
 #define VARIANT       variant_avx2

@@ -13,6 +13,7 @@
 /* Best first. */
 static const struct cpu_variant *const variant_table[] = {
 #if defined(__x86_64__)
+    &variant_avx512_vnni,
     &variant_avx2,
 #endif
     &variant_baseline,
@@ -21,7 +22,11 @@ static const struct cpu_variant *const variant_table[] = {
 static const struct {
     enum cpu_feature feature;
     const char *name;
-} feature_names[] = {{CPU_AVX2, "AVX2"}, {CPU_FMA, "FMA"}, {CPU_F16C, "F16C"}};
+} feature_names[] = {{CPU_AVX2, "AVX2"},
+                     {CPU_FMA, "FMA"},
+                     {CPU_F16C, "F16C"},
+                     {CPU_AVX512, "AVX-512"},
+                     {CPU_VNNI, "VNNI"}};
 
 unsigned cpu_features(void) {
     unsigned features = 0;
@@ -32,12 +37,19 @@ unsigned cpu_features(void) {
     features |= CPU_AVX2;
     if (__builtin_cpu_supports("fma")) features |= CPU_FMA;
     if (__get_cpuid(1, &a, &b, &c, &d) && c & bit_F16C) features |= CPU_F16C;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
+        features |= CPU_AVX512;
+        if (__builtin_cpu_supports("avx512vnni")) features |= CPU_VNNI;
+    }
 #endif
     return features;
 }
 
-const struct cpu_variant *cpu_variant_pick(unsigned features) {
+const struct cpu_variant *cpu_variant_pick(unsigned features, const char *name) {
+    enum { N = sizeof variant_table / sizeof *variant_table };
     size_t i = 0;
+    while (name && i < N - 1 && strcmp(variant_table[i]->name, name) != 0) i++;
     while ((variant_table[i]->needs & features) != variant_table[i]->needs) i++;
     return variant_table[i];
 }

@@ -9,11 +9,17 @@
  */
 #pragma once
 
-#include "kernels/format.h"
+#include "kernels/layout.h"
 
 enum { DOT_SEGMENT = 1024 }; /* values; a multiple of every format's block */
 
-enum cpu_feature { CPU_AVX2 = 1, CPU_FMA = 2, CPU_F16C = 4 };
+enum cpu_feature {
+    CPU_AVX2 = 1,
+    CPU_FMA = 2,
+    CPU_F16C = 4,
+    CPU_AVX512 = 8, /* F, BW, DQ and VL */
+    CPU_VNNI = 16,  /* of AVX-512 */
+};
 
 /* n rows of floats, `stride` floats apart */
 struct rows {
@@ -25,6 +31,25 @@ struct rows {
 static inline const float *row_at(struct rows rows, int i) {
     return rows.at + (size_t)i * rows.stride;
 }
+
+/*
+ * 32 values of an activation row rounded to bytes: x is about scale * q. scale is the largest |x| /
+ * 127 and q = x * (127 / the largest) to the nearest, ties to even. Where a value is not finite
+ * scale and sum are NaN, and so is all that is computed from the row.
+ */
+struct rounded {
+    int8_t q[32];
+    float scale;
+    float sum;             /* scale * the sum of q */
+    int32_t minus_sums[3]; /* 0 less the sum of all q, of the first 16, of the last 16 */
+};
+
+/* n rows of them, `stride` units apart */
+struct rounded_rows {
+    const struct rounded *at;
+    size_t stride;
+    int n;
+};
 
 struct cpu_variant {
     const char *name; /* "AVX2" */
@@ -49,12 +74,26 @@ struct cpu_variant {
     void (*softmax)(float *s, int n, float scale, float *max, float *sum);
 
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
+
+    /* n floats to F16, bit for bit as format_encode() */
+    void (*to_f16)(const float *x, void *out, size_t n);
+
+    /* The integer loops; NULL: the variant has none, and weights stay as they are stored. */
+
+    /* n_units times 32 values */
+    void (*round_row)(const float *x, size_t n_units, struct rounded *out);
+
+    /* out[j * stride + i] = dot product of row i of the strip and row j of x. Products of a unit
+     * are added as integers; the units' sums are scaled and added in order. */
+    void (*multiply[N_FORMATS])(const void *strip, size_t n_units, struct rounded_rows x,
+                                float *out, size_t stride);
 };
 
-extern const struct cpu_variant variant_avx2, variant_baseline;
+extern const struct cpu_variant variant_avx512_vnni, variant_avx2, variant_baseline;
 
 /* The features of this processor, enum cpu_feature. */
 unsigned cpu_features(void);
 
-/* The first row of the table that the features allow; baseline is always there. */
-const struct cpu_variant *cpu_variant_pick(unsigned features);
+/* The first row of the table that the features allow, at or below the row `name` where that is not
+ * NULL; baseline is always there. */
+const struct cpu_variant *cpu_variant_pick(unsigned features, const char *name);

@@ -104,6 +104,10 @@ static inline vec8 vec8_load_F16(const void *p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(p));
 }
 
+static inline void vec8_store_F16(void *p, vec8 a) {
+    _mm_storeu_si128(p, _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
+
 static inline vec8 vec8_load_BF16(const void *p) {
     __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));

@@ -135,6 +135,12 @@ static inline vec8 vec8_load_F16(const void *p) {
     return vec8_load(values);
 }
 
+static inline void vec8_store_F16(void *p, vec8 a) {
+    float values[8];
+    vec8_store(values, a);
+    format_encode(FORMAT_F16, values, p, 8);
+}
+
 static inline vec8 vec8_load_BF16(const void *p) {
     const struct block_BF16 *blocks = p;
     float values[8];

@@ -15,6 +15,13 @@
 struct loader; /* load.cu; loader_rest(): threads and buffers go until the next load */
 struct matmul; /* matmul.cu */
 
+/* Memory that grows; what was given out before stays until the device is closed. */
+struct workspace {
+    void *at;
+    size_t bytes;
+    struct workspace *older;
+};
+
 struct cuda_device {
     struct device base; /* first: device.h hands this out */
     int index;
@@ -28,17 +35,26 @@ struct cuda_device {
     void *staging; /* pinned: small copies to the device go through it */
     size_t staging_used;
     struct loader *loader; /* large ones */
+    void *boxes[2];        /* pinned: post() to collect() */
+    cudaEvent_t arrived[2];
     struct matmul *matmul;
 
     /* attention's partial results, and who was last to leave some */
     float *partial;
     size_t partial_bytes;
     int *counters;
+    struct workspace sample_memory;
 };
 
 static inline struct cuda_device *cuda_of(struct device *device) {
     return (struct cuda_device *)device;
 }
+
+/* Makes `w` hold `bytes`, zeroed where it is new. Ops may call it while a recording is made. */
+enum op_status cuda_workspace(struct cuda_device *cuda, struct workspace *w, size_t bytes);
+
+/* roof.cu */
+double cuda_read_speed(struct device *device);
 
 /* What a CUDA call came to; remembers errors that the device does not recover from. */
 enum op_status cuda_status(struct cuda_device *cuda, cudaError_t error);

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 enum { LEAST_CAPABILITY = 75 };
-static const size_t STAGING_BYTES = 4 << 20;
+static const size_t STAGING_BYTES = 4 << 20, BOX_BYTES = 64 << 10;
 
 struct recording {
     cudaGraph_t graph;
@@ -35,6 +35,7 @@ enum op_status cuda_status(struct cuda_device *cuda, cudaError_t error) {
         return OP_BAD_SHAPE;
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorNotSupported:
+    case cudaErrorLaunchOutOfResources: /* a kernel needs more registers than the card has */
     case cudaErrorStreamCaptureUnsupported:
     case cudaErrorStreamCaptureInvalidated:
         cudaGetLastError();
@@ -108,6 +109,23 @@ static enum op_status cuda_download(struct device *device, void *to, const void 
     return status;
 }
 
+/* ---- results on their way to the host ---- */
+
+static enum op_status cuda_post(struct device *device, int box, const void *from, size_t bytes) {
+    struct cuda_device *cuda = cuda_of(device);
+    if (bytes > BOX_BYTES) return OP_BAD_SHAPE;
+    const enum op_status status = cuda_status(
+        cuda, cudaMemcpyAsync(cuda->boxes[box], from, bytes, cudaMemcpyDeviceToHost, cuda->stream));
+    if (status != OP_OK) return status;
+    return cuda_status(cuda, cudaEventRecord(cuda->arrived[box], cuda->stream));
+}
+
+static enum op_status cuda_collect(struct device *device, int box, const void **out) {
+    struct cuda_device *cuda = cuda_of(device);
+    *out = cuda->boxes[box];
+    return cuda_status(cuda, cudaEventSynchronize(cuda->arrived[box]));
+}
+
 static void cuda_memory(struct device *device, struct device_memory *out) {
     size_t free_bytes = 0, total_bytes = 0;
     cuda_status(cuda_of(device), cudaMemGetInfo(&free_bytes, &total_bytes));
@@ -121,6 +139,11 @@ static enum format cuda_weight_format(struct device *device, enum format) {
     return device->activation;
 }
 
+/* Weights lie as they are stored. */
+static enum matrix_layout cuda_layout(const struct device *, enum format) {
+    return LAYOUT_STORED;
+}
+
 static enum op_status cuda_load(struct device *device, void *to, const void *from,
                                 enum format format, size_t n) {
     return loader_load(cuda_of(device), to, from, format, n);
@@ -129,6 +152,43 @@ static enum op_status cuda_load(struct device *device, void *to, const void *fro
 static enum op_status cuda_find_not_finite(struct device *device, const struct matrix *m,
                                            size_t *where) {
     return loader_find_not_finite(cuda_of(device), m, where);
+}
+
+/* ---- what ops need beside their arguments ---- */
+
+/* Allowed while a recording is made: the memory is there before the recording is replayed. */
+enum op_status cuda_workspace(struct cuda_device *cuda, struct workspace *w, size_t bytes) {
+    enum cudaStreamCaptureMode mode = cudaStreamCaptureModeRelaxed;
+    struct workspace *older = NULL;
+    if (bytes <= w->bytes) return OP_OK;
+    if (w->at) { /* recordings may point into it: it is kept */
+        older = (struct workspace *)malloc(sizeof *older);
+        if (!older) return OP_NO_MEMORY;
+        *older = *w;
+    }
+    void *memory = NULL;
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    enum op_status status = cuda_status(cuda, cudaMalloc(&memory, bytes));
+    if (status == OP_OK)
+        status = cuda_status(cuda, cudaMemsetAsync(memory, 0, bytes, cudaStreamPerThread));
+    if (status == OP_OK) status = cuda_status(cuda, cudaStreamSynchronize(cudaStreamPerThread));
+    cudaThreadExchangeStreamCaptureMode(&mode);
+    if (status != OP_OK) {
+        cudaFree(memory);
+        free(older);
+        return status;
+    }
+    *w = {memory, bytes, older};
+    return OP_OK;
+}
+
+static void workspace_free(struct workspace *w) {
+    cudaFree(w->at);
+    for (struct workspace *older = w->older, *next; older; older = next) {
+        next = older->older;
+        cudaFree(older->at);
+        free(older);
+    }
 }
 
 /* ---- ops ---- */
@@ -165,6 +225,7 @@ NO_MATRIX(kv_write)
 NO_MATRIX(attention)
 NO_MATRIX(silu_mul)
 NO_MATRIX(gather)
+NO_MATRIX(sample)
 
 #define PLAIN(name)                                                                                \
     static enum op_status submit_##name(struct device *device, const struct op_##name *op) {       \
@@ -181,8 +242,8 @@ NO_MATRIX(gather)
 #undef FUSED
 
 static const struct ops cuda_ops = {
-#define PLAIN(name) submit_##name,
-#define FUSED(name) submit_##name,
+#define PLAIN(name) .name = submit_##name,
+#define FUSED(name) PLAIN(name)
 #include "kernels/ops.def"
 #undef PLAIN
 #undef FUSED
@@ -242,6 +303,11 @@ static void cuda_close(struct device *device) {
     loader_close(cuda);
     matmul_close(cuda);
     attention_close(cuda);
+    workspace_free(&cuda->sample_memory);
+    for (int i = 0; i < 2; i++) {
+        if (cuda->arrived[i]) cudaEventDestroy(cuda->arrived[i]);
+        cudaFreeHost(cuda->boxes[i]);
+    }
     cudaFreeHost(cuda->staging);
     if (cuda->stream) cudaStreamDestroy(cuda->stream);
     free(cuda);
@@ -306,6 +372,12 @@ static enum op_status take_resources(struct cuda_device *cuda, char *reason, siz
         cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     if (status == OP_OK)
         status = cuda_status(cuda, cudaHostAlloc(&cuda->staging, STAGING_BYTES, 0));
+    for (int i = 0; i < 2 && status == OP_OK; i++) {
+        status = cuda_status(cuda, cudaHostAlloc(&cuda->boxes[i], BOX_BYTES, 0));
+        if (status == OP_OK)
+            status = cuda_status(
+                cuda, cudaEventCreateWithFlags(&cuda->arrived[i], cudaEventDisableTiming));
+    }
     if (status == OP_OK) status = attention_open(cuda);
     if (status == OP_OK) status = loader_open(cuda);
     if (status == OP_OK) status = matmul_open(cuda);
@@ -317,25 +389,28 @@ static enum op_status take_resources(struct cuda_device *cuda, char *reason, siz
 }
 
 static const struct device cuda_functions = {
-    &cuda_ops,
-    FORMAT_BF16,
-    false,
-    NULL,
-    "",
-    cuda_close,
-    cuda_alloc,
-    cuda_release,
-    cuda_upload,
-    cuda_download,
-    cuda_weight_format,
-    cuda_load,
-    cuda_find_not_finite,
-    cuda_sync,
-    cuda_record_begin,
-    cuda_record_end,
-    cuda_replay,
-    cuda_recording_free,
-    cuda_memory,
+    .ops = &cuda_ops,
+    .activation = FORMAT_BF16,
+    .is_async = true,
+    .backend = "CUDA",
+    .close = cuda_close,
+    .alloc = cuda_alloc,
+    .release = cuda_release,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .weight_format = cuda_weight_format,
+    .load = cuda_load,
+    .find_not_finite = cuda_find_not_finite,
+    .sync = cuda_sync,
+    .layout = cuda_layout,
+    .post = cuda_post,
+    .collect = cuda_collect,
+    .record_begin = cuda_record_begin,
+    .record_end = cuda_record_end,
+    .replay = cuda_replay,
+    .recording_free = cuda_recording_free,
+    .memory = cuda_memory,
+    .read_speed = cuda_read_speed,
 };
 
 enum op_status qwen_chat_cuda_open(struct device **out, const struct device_cuda_options *options,

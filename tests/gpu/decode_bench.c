@@ -79,7 +79,7 @@ static void open_cuda(const char *path) {
 
 static struct matrix new_matrix(int rows, int cols, float scale) {
     size_t n = (size_t)rows * (size_t)cols;
-    struct matrix m = {device->alloc(device, 2 * n), device->activation, rows, cols};
+    struct matrix m = {device->alloc(device, 2 * n), device->activation, rows, cols, LAYOUT_STORED};
     must(m.data != NULL, "out of GPU memory");
     static float *scaled;
     static float last_scale;
@@ -179,7 +179,7 @@ static int by_size(const void *a, const void *b) {
 static void measure_roof(void) {
     const size_t bytes = (size_t)6 << 30;
     struct matrix m = {device->alloc(device, bytes), device->activation, (int)(bytes / 2 / 4096),
-                       4096};
+                       4096, LAYOUT_STORED};
     must(m.data != NULL, "out of GPU memory");
     uint16_t *ones = malloc(2 * RANDOM_VALUES);
     for (int i = 0; i < RANDOM_VALUES; i++) ones[i] = (uint16_t)(0x3f00 + i % 251);
@@ -270,13 +270,13 @@ static void decode(int n_seqs, int context) {
     qsort(times, RUNS, sizeof *times, by_size);
     qsort(waited, RUNS, sizeof *waited, by_size);
     check_logits("decode");
-    double bytes = (double)weight_bytes + (double)n_seqs * context *
-                                              (double)kv_cache_bytes_per_token(&config, FORMAT_F16);
+    double bytes = (double)weight_bytes +
+                   (double)n_seqs * context * (double)kv_cache_bytes_per_token(&config, FORMAT_F16);
     double t = times[RUNS / 2];
-    printf("  decode batch %2d context %5d: %8.1f tok/s  %7.1f us  %5.1f %% of the roof; waiting for "
-           "each step %8.1f tok/s\n",
-           n_seqs, context, n_seqs / t, t * 1e6, bytes / roof / t * 100,
-           n_seqs / waited[RUNS / 2]);
+    printf(
+        "  decode batch %2d context %5d: %8.1f tok/s  %7.1f us  %5.1f %% of the roof; waiting for "
+        "each step %8.1f tok/s\n",
+        n_seqs, context, n_seqs / t, t * 1e6, bytes / roof / t * 100, n_seqs / waited[RUNS / 2]);
     fflush(stdout);
 }
 
@@ -326,35 +326,34 @@ static enum op_status run_op(enum kind kind, const struct op_batch *b, int l) {
                                                  .batch = b,
                                                  .scratch = a->scratch});
     case ATTENTION:
-        return ops->attention(device, &(struct op_attention){a->y, a->q, view, config.n_heads, 0,
-                                                             0.1f, b});
+        return ops->attention(device,
+                              &(struct op_attention){a->y, a->q, view, config.n_heads, 0, 0.1f, b});
     case O:
-        return ops->linear(device, &(struct op_linear){.y = a->x,
-                                                       .x = a->y,
-                                                       .w = &w->o,
-                                                       .rows = b->n_rows,
-                                                       .accumulate = true});
+        return ops->linear(
+            device, &(struct op_linear){
+                        .y = a->x, .x = a->y, .w = &w->o, .rows = b->n_rows, .accumulate = true});
     case GATE_UP:
         return ops->gate_up(device, &(struct op_gate_up){a->ffn, a->x, w->ffn_norm, &w->gate,
                                                          &w->up, 1e-6f, b->n_rows, a->scratch});
     case DOWN:
-        return ops->linear(device, &(struct op_linear){.y = a->x,
-                                                       .x = a->ffn,
-                                                       .w = &w->down,
-                                                       .rows = b->n_rows,
-                                                       .accumulate = true});
+        return ops->linear(
+            device,
+            &(struct op_linear){
+                .y = a->x, .x = a->ffn, .w = &w->down, .rows = b->n_rows, .accumulate = true});
     case HEAD:
         return ops->head(device, &(struct op_head){a->logits, a->x, weights.final_norm,
                                                    &weights.head, 1e-6f, b, a->scratch});
     case EMBED:
-        return ops->embed(device, &(struct op_embed){a->x, &weights.embed, b});
+        return ops->embed(device,
+                          &(struct op_embed){.y = a->x, .table = &weights.embed, .batch = b});
     default:
         return OP_BAD_SHAPE;
     }
 }
 
 static void op_times(int n_seqs, int n_new, int context) {
-    static const char *const names[] = {"qkv", "attention", "o", "gate_up", "down", "head", "embed"};
+    static const char *const names[] = {"qkv",  "attention", "o",    "gate_up",
+                                        "down", "head",      "embed"};
     fill(n_seqs, n_new, context, true);
     must(graph_cache_run(&graphs, &batch) == OP_OK, "ops");
     must(device->sync(device) == OP_OK, "ops");

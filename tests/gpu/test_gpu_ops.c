@@ -12,7 +12,7 @@
  * run, and what lies around them is watched. Each op runs twice: the bits must be the same.
  */
 #include "kernels/cuda/module.h"
-#include "tests/ops/ops_test.h"
+#include "tests/ops/sample_pool.h"
 
 #include "kernels/decode.h"
 
@@ -66,8 +66,8 @@ static void free_all(void) {
     for (int i = 0; i < n_gpu_arrays; i++) {
         char *data = gpu_arrays[i].data;
         CHECK_OK(gpu->download(gpu, watched, data, WATCHED));
-        CHECK_OK(gpu->download(gpu, watched + WATCHED, data + WATCHED + gpu_arrays[i].bytes,
-                               WATCHED));
+        CHECK_OK(
+            gpu->download(gpu, watched + WATCHED, data + WATCHED + gpu_arrays[i].bytes, WATCHED));
         for (int k = 0; k < 2 * WATCHED; k++) assert_int_equal(watched[k], 0x5a);
         gpu->release(gpu, data);
     }
@@ -126,8 +126,8 @@ static void compare(const struct twin *t, double roundings, double sensitivity, 
                     int line) {
     double *expected = test_alloc(t->n * sizeof *expected);
     for (size_t i = 0; i < t->n; i++) expected[i] = (double)t->cpu[i];
-    test_close(fetch(t), expected, t->n, roundings * roundoff() + sensitivity * float_error(),
-               file, line);
+    test_close(fetch(t), expected, t->n, roundings * roundoff() + sensitivity * float_error(), file,
+               line);
 }
 #define COMPARE(t, roundings) compare(t, roundings, 1, __FILE__, __LINE__)
 
@@ -140,8 +140,8 @@ struct twin_matrix {
 static struct twin_matrix matrix_random(int rows, int cols) {
     size_t n = (size_t)rows * (size_t)cols;
     struct twin t = act_random(n, 1 / sqrtf((float)cols));
-    return (struct twin_matrix){{t.cpu, FORMAT_F32, rows, cols},
-                                {t.gpu, gpu->activation, rows, cols}};
+    return (struct twin_matrix){{t.cpu, FORMAT_F32, rows, cols, LAYOUT_STORED},
+                                {t.gpu, gpu->activation, rows, cols, LAYOUT_STORED}};
 }
 
 static struct op_batch batch_to_gpu(const struct test_batch *b) {
@@ -252,7 +252,8 @@ static void check_linear(int rows, int n_out, int k, bool has_bias, bool adds, b
                            .accumulate = adds,
                            .y_is_float = y_is_float};
     CHECK_OK(cpu->ops->linear(cpu, &op));
-    op.y = y.gpu, op.x = x.gpu, op.w = &w.gpu, op.bias = has_bias ? (float *)(void *)bias.gpu : NULL;
+    op.y = y.gpu, op.x = x.gpu, op.w = &w.gpu,
+    op.bias = has_bias ? (float *)(void *)bias.gpu : NULL;
     CHECK_OK(gpu->ops->linear(gpu, &op));
     compare_linear(&y, before, has_bias ? bias.cpu : NULL, n_out, adds);
     float *first = fetch(&y);
@@ -265,9 +266,9 @@ static void check_linear(int rows, int n_out, int k, bool has_bias, bool adds, b
 static void test_linear(void **state) {
     (void)state;
     static const int rows[] = {1, 2, 3, 4, 5, 7, 8, 9, 16, 17, 33, 64, 130, 600};
-    static const int shapes[][2] = {{1, 1},      {1, 8},     {7, 24},    {33, 8},    {129, 31},
-                                    {40, 1000},  {256, 264}, {896, 896}, {128, 896}, {64, 4864},
-                                    {1000, 576}, {24, 18944}};
+    static const int shapes[][2] = {{1, 1},     {1, 8},     {7, 24},     {33, 8},
+                                    {129, 31},  {40, 1000}, {256, 264},  {896, 896},
+                                    {128, 896}, {64, 4864}, {1000, 576}, {24, 18944}};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
             size_t i = r + s;
@@ -312,8 +313,10 @@ static void test_embed_and_gather(void **state) {
         if (rows > 1) b.slots[1] = -1, b.tokens[1] = -77;
         struct op_batch g = batch_to_gpu(&b);
         struct twin y = act_poisoned((size_t)(rows * n)), z = act_poisoned((size_t)(n_out * n));
-        CHECK_OK(cpu->ops->embed(cpu, &(struct op_embed){y.cpu, &table.cpu, &b.batch}));
-        CHECK_OK(gpu->ops->embed(gpu, &(struct op_embed){y.gpu, &table.gpu, &g}));
+        CHECK_OK(cpu->ops->embed(
+            cpu, &(struct op_embed){.y = y.cpu, .table = &table.cpu, .batch = &b.batch}));
+        CHECK_OK(
+            gpu->ops->embed(gpu, &(struct op_embed){.y = y.gpu, .table = &table.gpu, .batch = &g}));
         CHECK_SAME_BITS(fetch(&y), y.cpu, y.n);
         CHECK_OK(cpu->ops->gather(cpu, &(struct op_gather){z.cpu, y.cpu, n, &b.batch}));
         CHECK_OK(gpu->ops->gather(gpu, &(struct op_gather){z.gpu, y.gpu, n, &g}));
@@ -349,13 +352,11 @@ static void test_silu_mul(void **state) {
     for (size_t i = 0; i < 5; i++) {
         struct twin gate = act_random(sizes[i], 3), up = act_random(sizes[i], 1);
         struct twin y = act_poisoned(sizes[i]);
-        CHECK_OK(cpu->ops->silu_mul(cpu,
-                                    &(struct op_silu_mul){y.cpu, gate.cpu, up.cpu, sizes[i]}));
-        CHECK_OK(gpu->ops->silu_mul(gpu,
-                                    &(struct op_silu_mul){y.gpu, gate.gpu, up.gpu, sizes[i]}));
+        CHECK_OK(cpu->ops->silu_mul(cpu, &(struct op_silu_mul){y.cpu, gate.cpu, up.cpu, sizes[i]}));
+        CHECK_OK(gpu->ops->silu_mul(gpu, &(struct op_silu_mul){y.gpu, gate.gpu, up.gpu, sizes[i]}));
         COMPARE(&y, 1.01);
-        CHECK_OK(gpu->ops->silu_mul(gpu,
-                                    &(struct op_silu_mul){gate.gpu, gate.gpu, up.gpu, sizes[i]}));
+        CHECK_OK(
+            gpu->ops->silu_mul(gpu, &(struct op_silu_mul){gate.gpu, gate.gpu, up.gpu, sizes[i]}));
         CHECK_SAME_BITS(fetch(&gate), fetch(&y), y.n);
         free_all();
     }
@@ -455,8 +456,8 @@ static void check_attention(const struct attention_case *c) {
         for (int i = 0; i < c->length[s]; i++)
             w.slots[i] = table[i / c->block_tokens] * c->block_tokens + i % c->block_tokens;
         CHECK_OK(cpu->ops->kv_write(cpu, &(struct op_kv_write){test_random_floats(n, 1),
-                                                              test_random_floats(n, 1), kv.cpu,
-                                                              &w.batch}));
+                                                               test_random_floats(n, 1), kv.cpu,
+                                                               &w.batch}));
         for (int i = 0; i < c->n_new[s]; i++, t++) {
             b.positions[t] = c->length[s] - c->n_new[s] + i;
             b.seq_of[t] = s;
@@ -621,7 +622,7 @@ static void check_gate_up(int rows, int hidden, int n) {
     struct twin_matrix gate = matrix_random(n, hidden), up = matrix_random(n, hidden);
     struct op_gate_up op = {y.cpu, x.cpu, norm.cpu, &gate.cpu, &up.cpu, 1e-6f, rows, scratch.cpu};
     CHECK_OK(cpu->ops->gate_up(cpu, &op));
-    struct op_gate_up on_gpu = {y.gpu,   x.gpu,  ON_GPU(norm), &gate.gpu,
+    struct op_gate_up on_gpu = {y.gpu,   x.gpu, ON_GPU(norm), &gate.gpu,
                                 &up.gpu, 1e-6f, rows,         scratch.gpu};
     CHECK_OK(gpu->ops->gate_up(gpu, &on_gpu));
     COMPARE(&y, 8);
@@ -656,12 +657,12 @@ static void test_head(void **state) {
         struct twin norm = float_random((size_t)hidden, 1);
         struct twin scratch = act_poisoned((size_t)(n_out * hidden));
         struct twin_matrix w = matrix_random(vocab, hidden);
-        struct twin y = twin_of(test_floats((size_t)(n_out * vocab)), (size_t)(n_out * vocab),
-                                FORMAT_F32);
-        CHECK_OK(cpu->ops->head(cpu, &(struct op_head){y.cpu, x.cpu, norm.cpu, &w.cpu, 1e-6f,
-                                                      &b.batch, scratch.cpu}));
+        struct twin y =
+            twin_of(test_floats((size_t)(n_out * vocab)), (size_t)(n_out * vocab), FORMAT_F32);
+        CHECK_OK(cpu->ops->head(
+            cpu, &(struct op_head){y.cpu, x.cpu, norm.cpu, &w.cpu, 1e-6f, &b.batch, scratch.cpu}));
         CHECK_OK(gpu->ops->head(gpu, &(struct op_head){(float *)(void *)y.gpu, x.gpu, ON_GPU(norm),
-                                                      &w.gpu, 1e-6f, &g, scratch.gpu}));
+                                                       &w.gpu, 1e-6f, &g, scratch.gpu}));
         COMPARE(&y, 8);
         free_all();
     }
@@ -677,7 +678,8 @@ static void test_replay(void **state) {
         struct twin_matrix table = matrix_random(vocab, hidden), w = matrix_random(hidden, n);
         struct twin_matrix gate = matrix_random(n, hidden), up = matrix_random(n, hidden);
         struct twin norm = float_random((size_t)hidden, 1);
-        struct twin x = act_poisoned((size_t)(rows * hidden)), ff = act_poisoned((size_t)(rows * n));
+        struct twin x = act_poisoned((size_t)(rows * hidden)),
+                    ff = act_poisoned((size_t)(rows * n));
         struct twin scratch = act_poisoned((size_t)(rows * (hidden + n)));
         struct test_batch b = test_batch_new(rows, rows, rows, 1, 2);
         struct op_batch g = batch_to_gpu(&b);
@@ -692,16 +694,16 @@ static void test_replay(void **state) {
             for (int k = 0; pass == 1 && k < rows; k++) b.tokens[k] = test_random_int(0, vocab - 1);
             if (pass == 1)
                 CHECK_OK(gpu->upload(gpu, (void *)(uintptr_t)g.tokens, b.tokens, (size_t)rows * 4));
-            CHECK_OK(gpu->ops->embed(gpu, &(struct op_embed){x.gpu, &table.gpu, &g}));
+            CHECK_OK(gpu->ops->embed(
+                gpu, &(struct op_embed){.y = x.gpu, .table = &table.gpu, .batch = &g}));
             for (int layer = 0; layer < 4; layer++) {
                 CHECK_OK(gpu->ops->gate_up(gpu, &(struct op_gate_up){ff.gpu, x.gpu, ON_GPU(norm),
                                                                      &gate.gpu, &up.gpu, 1e-6f,
                                                                      rows, scratch.gpu}));
-                CHECK_OK(gpu->ops->linear(gpu, &(struct op_linear){.y = x.gpu,
-                                                                   .x = ff.gpu,
-                                                                   .w = &w.gpu,
-                                                                   .rows = rows,
-                                                                   .accumulate = true}));
+                CHECK_OK(gpu->ops->linear(
+                    gpu,
+                    &(struct op_linear){
+                        .y = x.gpu, .x = ff.gpu, .w = &w.gpu, .rows = rows, .accumulate = true}));
             }
         }
         float *fresh = fetch(&x);
@@ -737,7 +739,7 @@ static void test_load(void **state) {
             CHECK_OK(gpu->download(gpu, got, memory, bytes));
             if (memcmp(got, expected, bytes) != 0) fail_msg("%s differs", format_table[f].name);
             size_t where = 0;
-            const struct matrix kept_matrix = {memory, kept, rows, cols};
+            const struct matrix kept_matrix = {memory, kept, rows, cols, LAYOUT_STORED};
             CHECK_OK(gpu->find_not_finite(gpu, &kept_matrix, &where));
             assert_true(where == SIZE_MAX);
             float bad = i == 1 ? INFINITY : NAN;
@@ -752,6 +754,57 @@ static void test_load(void **state) {
             }
             free_all();
         }
+    }
+}
+
+/* ---- sample ---- */
+
+/* A batch of draws, all of it on the GPU. */
+static struct op_batch pool_to_gpu(const struct sample_pool *p) {
+    const struct test_batch *b = &p->b;
+    const size_t rows = (size_t)b->batch.n_rows;
+    struct op_batch g = b->batch;
+    g.outputs = to_gpu(b->outputs, rows * sizeof *b->outputs);
+    g.seq_of = to_gpu(b->seq_of, rows * sizeof *b->seq_of);
+    g.positions = to_gpu(b->positions, rows * sizeof *b->positions);
+    g.block_table = to_gpu(b->block_table, rows * (size_t)g.max_blocks * sizeof *b->block_table);
+    g.draws = to_gpu(p->draws, rows * sizeof *p->draws);
+    return g;
+}
+
+/* The reference's tokens, twice: what a pass leaves behind must not show in the next. */
+static void test_sample(void **state) {
+    (void)state;
+    static const int shapes[][3] = {{1, 1, 2},       {1, 40, 97},      {3, 64, 1000},
+                                    {24, 200, 151},  {5, 3000, 49152}, {24, 700, 151936},
+                                    {1, 20, 151936}, {64, 33, 5000}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int n_seqs = shapes[i][0], vocab = shapes[i][2];
+        const size_t n = (size_t)n_seqs, v = (size_t)vocab;
+        struct sample_pool p = sample_pool_new(n_seqs, shapes[i][1], vocab);
+        float *logits = test_random_floats(n * v, 2);
+        uint8_t *is_token = test_alloc(v);
+        for (int id = 0; id < vocab; id++) is_token[id] = id % 13 != 1;
+        for (size_t k = 0; k < v; k += 3) logits[k] = roundf(logits[k]); /* equal ones */
+        if (n_seqs > 4) logits[4 * v + 7] = NAN;
+        const struct op_batch g = pool_to_gpu(&p);
+        const struct op_sample op = {
+            .drawn = gpu_alloc(n * sizeof(int32_t)),
+            .logits = to_gpu(logits, n * v * sizeof *logits),
+            .vocab = vocab,
+            .is_token = to_gpu(is_token, v),
+            .seen = to_gpu(p.seen, (size_t)(p.n_blocks * p.block_tokens) * sizeof *p.seen),
+            .block_tokens = p.block_tokens,
+            .batch = &g};
+        for (int run = 0; run < 2; run++) {
+            int32_t *drawn = test_alloc(n * sizeof *drawn);
+            CHECK_OK(gpu->upload(gpu, op.drawn, drawn, n * sizeof *drawn));
+            CHECK_OK(gpu->ops->sample(gpu, &op));
+            CHECK_OK(gpu->download(gpu, drawn, op.drawn, n * sizeof *drawn));
+            for (int s = 0; s < n_seqs; s++)
+                assert_int_equal(drawn[s], sample_pool_reference(&p, s, logits, vocab, is_token));
+        }
+        free_all();
     }
 }
 
@@ -801,11 +854,22 @@ static int seed_anew(void **state) {
 static int run_cases(void) {
 #define CASE(test) cmocka_unit_test_setup(test, seed_anew)
     const struct CMUnitTest tests[] = {
-        CASE(test_linear),    CASE(test_linear_not_finite), CASE(test_embed_and_gather),
-        CASE(test_rms_norm),  CASE(test_silu_mul),          CASE(test_rope),
-        CASE(test_kv_write),  CASE(test_attention),         CASE(test_attention_long),
-        CASE(test_qkv),       CASE(test_gate_up),           CASE(test_head),
-        CASE(test_replay),    CASE(test_load),              CASE(test_refusals),
+        CASE(test_linear),
+        CASE(test_linear_not_finite),
+        CASE(test_embed_and_gather),
+        CASE(test_rms_norm),
+        CASE(test_silu_mul),
+        CASE(test_rope),
+        CASE(test_kv_write),
+        CASE(test_attention),
+        CASE(test_attention_long),
+        CASE(test_qkv),
+        CASE(test_gate_up),
+        CASE(test_head),
+        CASE(test_sample),
+        CASE(test_replay),
+        CASE(test_load),
+        CASE(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -288,6 +288,62 @@ static void preempted_answers_are_the_same(void **state) {
     engine_close(e);
 }
 
+/* As on a GPU, where the host learns a token only when the next pass is on its way. */
+static void deferred_answers_are_the_same(void **state) {
+    (void)state;
+    enum { N = 9 };
+    for (size_t s = 0; s < N_SPECS; s++) {
+        struct engine_options options = {.model = make_model(&specs[s]),
+                                         .threads = 2,
+                                         .context_tokens = 128,
+                                         .prefill_tokens = 24,
+                                         .kv_format = FORMAT_F16};
+        struct engine *at_once = open_with(&options);
+        options.defers = true;
+        struct engine *deferred = open_with(&options);
+        struct prompt prompts[N];
+        struct engine_request requests[N];
+        struct outcome a[N], b[N];
+        for (size_t i = 0; i < N; i++) { /* most fill the context: some are preempted */
+            static const int lengths[] = {0, 1, 2, 30, 60};
+            prompts[i] = random_prompt((unsigned)i / 2 + 90);
+            requests[i] = request_of_n(&prompts[i], i == 8 ? 128 : 5 + 9 * i, lengths[i % 5]);
+            requests[i].sampling.seed = i;
+            submit(at_once, &requests[i], false, &a[i]);
+            submit(deferred, &requests[i], i == 3, &b[i]); /* one looks at its logits */
+        }
+        run_to_end(at_once, a, N);
+        run_to_end(deferred, b, N);
+        for (size_t i = 0; i < N; i++) {
+            assert_same_answer(&a[i], &b[i]);
+            outcome_release(&a[i]);
+            outcome_release(&b[i]);
+        }
+        /* one that ends within a pass, and one that is cancelled, while the next is computed */
+        requests[4].max_tokens = 60;
+        submit(at_once, &requests[4], false, &a[0]);
+        run_to_end(at_once, a, 1);
+        requests[4].stop_ids = &a[0].tokens[20];
+        requests[4].n_stop_ids = 1;
+        requests[4].ignore_stop_ids = false;
+        submit(at_once, &requests[4], false, &a[1]);
+        run_to_end(at_once, a + 1, 1);
+        submit(deferred, &requests[4], false, &b[0]);
+        submit(deferred, &requests[5], false, &b[1]);
+        while (b[1].n_tokens < 2) step_once(deferred, b, 2);
+        engine_cancel(deferred, b[1].id);
+        run_to_end(deferred, b, 2);
+        assert_same_answer(&a[1], &b[0]);
+        assert_int_equal(b[1].stop, STOP_CANCELLED);
+        for (size_t i = 0; i < 2; i++) {
+            outcome_release(&a[i]);
+            outcome_release(&b[i]);
+        }
+        engine_close(at_once);
+        engine_close(deferred);
+    }
+}
+
 static void the_seed_decides(void **state) {
     (void)state;
     const struct prompt p = random_prompt(10);
@@ -648,6 +704,7 @@ int main(int argc, char **argv) {
         TEST(a_cached_prefix_gives_the_same_logits),
         TEST(another_rotation_shares_nothing),
         TEST(preempted_answers_are_the_same),
+        TEST(deferred_answers_are_the_same),
         TEST(the_seed_decides),
         TEST(answers_end_where_they_should),
         TEST(a_full_prompt_gives_logits_and_no_token),

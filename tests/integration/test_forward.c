@@ -91,9 +91,13 @@ static void end_sequence(struct bench *b, int i) {
     sequence_release(&b->sequences[i]);
 }
 
+static const struct sampling lively = {
+    .temperature = 1, .top_p = 0.9f, .repetition_penalty = 1.1f, .seed = 5};
+
 static void fill(struct bench *b) {
     batch_clear(&b->batch);
-    for (int i = 0; i < b->scheduler.n_picks; i++) batch_add(&b->batch, &b->scheduler.picks[i]);
+    for (int i = 0; i < b->scheduler.n_picks; i++)
+        batch_add(&b->batch, &b->scheduler.picks[i], &lively);
 }
 
 static size_t logits_bytes(const struct bench *b, int rows) {
@@ -116,9 +120,14 @@ static void assert_replay_equals_forward(struct bench *b) {
     const struct op_batch op = batch_view(&b->batch, b->activations.batch);
     assert_int_equal(forward(&b->model, &op), OP_OK);
     float *fresh = copy_of_logits(b, rows);
+    int32_t drawn[MAX_SEQS];
+    memcpy(drawn, b->activations.drawn, (size_t)rows * sizeof *drawn);
     memset(b->activations.logits, 0xFF, logits_bytes(b, rows));
+    memset(b->activations.drawn, 0xFF, (size_t)rows * sizeof *drawn);
     assert_int_equal(graph_cache_run(&b->graphs, &b->batch), OP_OK);
     assert_memory_equal(fresh, b->activations.logits, logits_bytes(b, rows));
+    assert_memory_equal(drawn, b->activations.drawn, (size_t)rows * sizeof *drawn);
+    for (int i = 0; i < rows; i++) assert_in_range(drawn[i], 0, b->model.config->vocab - 1);
     free(fresh);
 }
 
@@ -126,8 +135,7 @@ static void assert_replay_equals_forward(struct bench *b) {
 static void step(struct bench *b, int n_sequences) {
     scheduler_commit(&b->scheduler);
     for (int i = 0; i < n_sequences; i++)
-        if (sequence_pending(&b->sequences[i]) == 0)
-            sequence_append(&b->sequences[i], rand() % 256);
+        if (b->sequences[i].n_drawing > 0) sequence_append(&b->sequences[i], rand() % 256);
 }
 
 static int count_recordings(const struct bench *b) {

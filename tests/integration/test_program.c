@@ -1,6 +1,6 @@
 /*
  * The program itself, run with a tiny model: what it prints where, and its exit codes. Its path is
- * the first argument.
+ * the first argument; the starter model's, where there is one, the second.
  */
 #include "engine/base/buf.h"
 #include "engine/base/err.h"
@@ -19,7 +19,7 @@
 
 #include <cmocka.h>
 
-static const char *program;
+static const char *program, *starter;
 static char root[256], model[300];
 static struct buf out, errors;
 
@@ -179,14 +179,34 @@ static void test_closed_streams(void **state) {
     assert_true(WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == ERR_IO);
 }
 
+/* What a newcomer does first, with what app/start adds: always the same sensible answer. */
+static void test_first_answer(void **state) {
+    static const char system[] = "You are a knowledgeable assistant. Answer correctly and briefly.";
+    (void)state;
+    if (!starter || access(starter, R_OK) != 0) skip();
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(
+            RUN("", "-m", starter, "--system", system, "-p", "What is the capital of France?"), 0);
+        assert_string_equal(out.data, "The capital of France is Paris, France.\n");
+        assert_int_equal(errors.n, 0);
+    }
+    assert_int_equal(RUN("hi\n", "-m", starter, "--system", system), 0);
+    assert_int_equal(strncmp(out.data, "Hello there", 11), 0);
+    /* with its own prompt the starter is undecided between two first words: rounding chooses */
+    assert_int_equal(RUN("", "-m", starter, "--exact", "-p", "What is the capital of France?"), 0);
+    assert_string_equal(out.data, "The capital of France is Paris.\n");
+}
+
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_texts),          cmocka_unit_test(test_answer),
         cmocka_unit_test(test_usage_errors),   cmocka_unit_test(test_model_errors),
         cmocka_unit_test(test_context_errors), cmocka_unit_test(test_io_errors),
         cmocka_unit_test(test_subcommands),    cmocka_unit_test(test_closed_streams),
+        cmocka_unit_test(test_first_answer),
     };
     if (argc < 2) return 1;
     program = argv[1];
+    starter = argc > 2 ? argv[2] : NULL;
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -180,6 +180,65 @@ static void test_both_at_once(void **state) {
     worker_stop(w);
 }
 
+/* A bench between two answers: rows, then its end; the second answer is as the first. */
+static void test_bench(void **state) {
+    static const struct bench_test tests[] = {{16, 0, 0, 1}, {0, 8, 16, 2}};
+    const struct bench_plan plan = {tests, 2, 2, false}, one = {tests, 1, 50, false};
+    (void)state;
+    struct worker *w = start(path);
+    struct buf first = {0}, second = {0};
+    int n_rows = 0, n_progress = 0;
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    struct worker_event a = wait_for_end(w, ask(w, &hello, 1, NULL, 24), &first);
+    uint64_t id = worker_bench(w, &plan);
+    for (bool is_over = false; !is_over;) {
+        struct worker_event event = next(w);
+        assert_int_equal(event.request, id);
+        n_progress += event.kind == WORKER_BENCH;
+        is_over = event.kind == WORKER_END;
+        if (is_over) assert_int_equal(event.stop, STOP_END);
+        if (event.kind == WORKER_ROW)
+            assert_memory_equal(&event.row->test, &tests[n_rows++], sizeof *tests);
+        worker_event_release(&event);
+    }
+    assert_int_equal(n_rows, 2);
+    assert_true(n_progress > 4);
+    assert_int_equal(worker_load(w).kv_cached_bytes, 0);
+
+    id = worker_bench(w, &one);
+    worker_cancel(w, id);
+    struct worker_event end = wait_for_end(w, id, &second);
+    assert_int_equal(end.stop, STOP_CANCELLED);
+    worker_event_release(&end);
+    const struct bench_test wide = {.n_gen = 4, .n_seqs = 3};
+    id = worker_bench(w, &(struct bench_plan){&wide, 1, 1, false});
+    end = wait_for_end(w, id, &second);
+    assert_int_equal(end.stop, STOP_ERROR);
+    assert_int_equal(end.err.kind, ERR_USAGE);
+    worker_event_release(&end);
+
+    struct worker_event b = wait_for_end(w, ask(w, &hello, 1, NULL, 24), &second);
+    assert_int_equal(b.usage.cached_tokens, 0);
+    assert_int_equal(a.n_tokens, b.n_tokens);
+    assert_memory_equal(a.tokens, b.tokens, a.n_tokens * sizeof *a.tokens);
+    worker_event_release(&a);
+    worker_event_release(&b);
+    buf_release(&first);
+    buf_release(&second);
+    worker_stop(w);
+}
+
+static void test_stop_in_bench(void **state) {
+    static const struct bench_test test = {200, 0, 0, 1};
+    (void)state;
+    struct worker *w = start(path);
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    worker_bench(w, &(struct bench_plan){&test, 1, 100, false});
+    double begin = now();
+    worker_stop(w);
+    assert_true(now() - begin < 5);
+}
+
 static void test_too_long(void **state) {
     (void)state;
     struct worker *w = start(path);
@@ -236,10 +295,11 @@ static void test_stop(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answers),  cmocka_unit_test(test_cached_prefix),
-        cmocka_unit_test(test_cancel),   cmocka_unit_test(test_both_at_once),
-        cmocka_unit_test(test_too_long), cmocka_unit_test(test_no_model),
-        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_answers),       cmocka_unit_test(test_cached_prefix),
+        cmocka_unit_test(test_cancel),        cmocka_unit_test(test_both_at_once),
+        cmocka_unit_test(test_too_long),      cmocka_unit_test(test_no_model),
+        cmocka_unit_test(test_stop),          cmocka_unit_test(test_bench),
+        cmocka_unit_test(test_stop_in_bench),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,4 +1,5 @@
 /* config.yaml and the manual pages say what the tables say, all of it and nothing else. */
+#include "app/bench_options.h"
 #include "app/commands.h"
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
@@ -158,6 +159,34 @@ static void test_commands(void **state) {
     buf_release(&page);
 }
 
+/* --- qwen-chat-bench(1) ----------------------------------------------------------------------- */
+
+static void test_bench_flags(void **state) {
+    (void)state;
+    struct bench_option_info o;
+    struct buf page = {0};
+    size_t n = 0;
+    read_text("man/qwen-chat-bench.1", &page);
+    for (; bench_option_at(n, &o); n++) {
+        char item[160];
+        bool is_optional = o.argument && !o.short_name;
+        snprintf(item, sizeof item, "\n.It %s%s%s%s%s%s%s\n", o.short_name ? "Fl " : "",
+                 o.short_name ? o.short_name + 1 : "", o.short_name && o.long_name ? " , " : "",
+                 o.long_name ? "Fl " : "", o.long_name ? o.long_name + 1 : "",
+                 !o.argument   ? ""
+                 : is_optional ? " Ns Op = Ns Ar "
+                               : " Ar ",
+                 o.argument ? o.argument : "");
+        need(page.data, "qwen-chat-bench.1", item);
+        if (!o.fallback) continue;
+        const char *entry = strstr(page.data, item);
+        snprintf(item, sizeof item, "\nDefault: %s.\n", o.fallback);
+        need(entry, o.short_name, item);
+    }
+    assert_int_equal(for_lines(page.data, ".It Fl ", NULL), n);
+    buf_release(&page);
+}
+
 static void test_exit_codes(void **state) {
     (void)state;
     static const int codes[] = {0,           ERR_OTHER, ERR_USAGE, ERR_MODEL, ERR_MEMORY, ERR_IO,
@@ -232,6 +261,7 @@ int main(void) {
         cmocka_unit_test(test_config_yaml), cmocka_unit_test(test_config_yaml_is_the_default),
         cmocka_unit_test(test_flags),       cmocka_unit_test(test_commands),
         cmocka_unit_test(test_exit_codes),  cmocka_unit_test(test_options),
+        cmocka_unit_test(test_bench_flags),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

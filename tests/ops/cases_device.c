@@ -88,6 +88,7 @@ static void test_device_facts(void **state) {
     const char *ends[N_TEST_DEVICES] = {[DEVICE_ONE] = ", 1 thread, ",
                                         [DEVICE_BASELINE] = ", 2 threads, baseline",
                                         [DEVICE_SEVEN] = ", 7 threads, "};
+    if (cpu_features() & CPU_AVX2) ends[DEVICE_AVX2] = ", 2 threads, AVX2";
     for (int d = 0; d < N_TEST_DEVICES; d++)
         if (ends[d]) assert_non_null(strstr(test_devices[d]->name, ends[d]));
     struct device_memory memory;
@@ -98,8 +99,15 @@ static void test_device_facts(void **state) {
     assert_in_range(machine_threads(), 1, machine_processors());
     if (cpu_features() == (CPU_AVX2 | CPU_FMA | CPU_F16C))
         assert_string_equal(device_cpu_features(), "AVX2 FMA F16C");
-    assert_ptr_equal(cpu_variant_pick(0), &variant_baseline);
-    assert_ptr_equal(cpu_variant_pick(CPU_AVX2 | CPU_FMA), &variant_baseline);
+    assert_ptr_equal(cpu_variant_pick(0, NULL), &variant_baseline);
+    assert_ptr_equal(cpu_variant_pick(CPU_AVX2 | CPU_FMA, NULL), &variant_baseline);
+    assert_ptr_equal(cpu_variant_pick(~0u, "baseline"), &variant_baseline);
+    assert_ptr_equal(cpu_variant_pick(~0u, "no such"), &variant_baseline);
+#if defined(__x86_64__)
+    assert_ptr_equal(cpu_variant_pick(~0u, NULL), &variant_avx512_vnni);
+    assert_ptr_equal(cpu_variant_pick(~0u & ~(unsigned)CPU_VNNI, NULL), &variant_avx2);
+    assert_ptr_equal(cpu_variant_pick(~0u, "AVX2"), &variant_avx2);
+#endif
 }
 
 static void test_device_memory(void **state) {

@@ -18,26 +18,38 @@ static enum format any_format(void) {
     return (enum format)test_random_int(0, N_FORMATS - 1);
 }
 
-static struct layer layer_new(void) {
+/* Random formats; where `is_packed`, ones that the device packs, if it does. */
+static struct test_matrix layer_matrix(struct device *d, bool is_packed, int rows, int cols) {
+    enum format format = any_format();
+    while (is_packed && !layout_has(LAYOUT_STRIPS16, format)) format = any_format();
+    struct test_matrix m = test_random_matrix(format, rows, cols);
+    if (is_packed) m.matrix = test_pack_for(d, &m.matrix);
+    return m;
+}
+
+static struct layer layer_new(struct device *d) {
+    static const int heads[][3] = {{4, 2, 64}, {16, 4, 48}, {32, 4, 40}}; /* 40: no whole strips */
+    const int *shape = heads[test_random_int(0, 2)];
+    bool is_packed = test_random_int(0, 3) > 0;
     struct layer m = {.hidden = 256,
                       .feed_forward = 512,
                       .vocab = 50,
-                      .heads = 4,
-                      .kv_heads = 2,
-                      .head_size = 64,
+                      .heads = shape[0],
+                      .kv_heads = shape[1],
+                      .head_size = shape[2],
                       .block_tokens = 8,
                       .n_blocks = 16,
                       .kv_format = test_random_int(0, 1) ? FORMAT_F16 : FORMAT_F32};
     int n_q = m.heads * m.head_size, n_kv = m.kv_heads * m.head_size;
-    m.table = test_random_matrix(any_format(), m.vocab, m.hidden);
-    m.wq = test_random_matrix(any_format(), n_q, m.hidden);
-    m.wk = test_random_matrix(any_format(), n_kv, m.hidden);
-    m.wv = test_random_matrix(any_format(), n_kv, m.hidden);
-    m.wo = test_random_matrix(any_format(), m.hidden, n_q);
-    m.gate = test_random_matrix(any_format(), m.feed_forward, m.hidden);
-    m.up = test_random_matrix(any_format(), m.feed_forward, m.hidden);
-    m.down = test_random_matrix(any_format(), m.hidden, m.feed_forward);
-    m.head = test_random_matrix(any_format(), m.vocab, m.hidden);
+    m.table = layer_matrix(d, is_packed, m.vocab, m.hidden);
+    m.wq = layer_matrix(d, is_packed, n_q, m.hidden);
+    m.wk = layer_matrix(d, is_packed, n_kv, m.hidden);
+    m.wv = layer_matrix(d, is_packed, n_kv, m.hidden);
+    m.wo = layer_matrix(d, is_packed, m.hidden, n_q);
+    m.gate = layer_matrix(d, is_packed, m.feed_forward, m.hidden);
+    m.up = layer_matrix(d, is_packed, m.feed_forward, m.hidden);
+    m.down = layer_matrix(d, is_packed, m.hidden, m.feed_forward);
+    m.head = layer_matrix(d, is_packed, m.vocab, m.hidden);
     for (int i = 0; i < 3; i++) m.norms[i] = test_random_floats((size_t)m.hidden, 1);
     m.bq = test_random_int(0, 1) ? test_random_floats((size_t)n_q, 1) : NULL;
     m.bk = test_random_int(0, 1) ? test_random_floats((size_t)n_kv, 1) : NULL;
@@ -101,7 +113,8 @@ static void run_plain_attention(struct device *d, const struct layer *m, const s
 
 static void run_fused(struct device *d, const struct layer *m, const struct pass *p) {
     const struct op_batch *batch = &p->b.batch;
-    CHECK_OK(d->ops->embed(d, &(struct op_embed){p->x, &m->table.matrix, batch}));
+    CHECK_OK(
+        d->ops->embed(d, &(struct op_embed){.y = p->x, .table = &m->table.matrix, .batch = batch}));
     CHECK_OK(d->ops->qkv(d, &(struct op_qkv){.q = p->q,
                                              .x = p->x,
                                              .norm = m->norms[0],
@@ -150,7 +163,8 @@ static void run_plain(struct device *d, const struct layer *m, const struct pass
     float *h = test_floats((size_t)(rows * m->hidden)), *up = test_floats((size_t)(rows * 512));
     float *k = test_floats((size_t)(rows * n_kv)), *v = test_floats((size_t)(rows * n_kv));
     float *last = test_floats((size_t)(n_out * m->hidden));
-    CHECK_OK(d->ops->embed(d, &(struct op_embed){p->x, &m->table.matrix, batch}));
+    CHECK_OK(
+        d->ops->embed(d, &(struct op_embed){.y = p->x, .table = &m->table.matrix, .batch = batch}));
     norm(d, h, p->x, m->norms[0], rows, m->hidden);
     linear(d, p->q, h, &m->wq, m->bq, rows);
     linear(d, k, h, &m->wk, m->bk, rows);
@@ -189,10 +203,10 @@ static void check_same_pass(const struct layer *m, const struct pass *a, const s
 
 static void test_fused(void **state) {
     (void)state;
-    for (int i = 0; i < 24; i++) {
-        struct layer m = layer_new();
-        int rows = i % 3 ? test_random_int(2, 40) : 2, n_outputs = test_random_int(1, 3);
+    for (int i = 0; i < 60; i++) {
         struct device *d = test_devices[i % N_TEST_DEVICES];
+        struct layer m = layer_new(d);
+        int rows = i % 3 ? test_random_int(2, 40) : 2, n_outputs = test_random_int(1, 3);
         struct pass fused = pass_new(&m, rows, n_outputs), plain = pass_new(&m, rows, n_outputs);
         uint64_t seed = test_random();
         test_seed(seed);
@@ -209,10 +223,10 @@ static void test_fused(void **state) {
 /* Recorded with one batch, replayed with two others: as if they had been run at once. */
 static void test_replay(void **state) {
     (void)state;
-    for (int i = 0; i < 20; i++) {
-        struct layer m = layer_new();
-        int rows = i % 3 ? test_random_int(2, 40) : 2, n_outputs = test_random_int(1, 3);
+    for (int i = 0; i < 40; i++) {
         struct device *d = test_devices[i % N_TEST_DEVICES];
+        struct layer m = layer_new(d);
+        int rows = i % 3 ? test_random_int(2, 40) : 2, n_outputs = test_random_int(1, 3);
         struct pass recorded = pass_new(&m, rows, n_outputs);
         struct recording *recording;
         fill_batch(&m, &recorded.b, 1);

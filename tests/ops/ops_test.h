@@ -38,6 +38,13 @@ struct test_matrix {
 };
 struct test_matrix test_random_matrix(enum format format, int rows, int cols);
 
+/* The matrix as the device wants it: packed, or the same. */
+struct matrix test_pack_for(struct device *device, const struct matrix *stored);
+
+static inline int smaller_int(int a, int b) {
+    return a < b ? a : b;
+}
+
 /* ---- batches ---- */
 
 /* op_batch with arrays of its own, writable. */
@@ -64,13 +71,21 @@ size_t test_n_compared(void); /* values compared so far */
 
 /* ---- devices ---- */
 
-enum { DEVICE_ONE, DEVICE_BASELINE, DEVICE_TWO, DEVICE_THREE, DEVICE_SEVEN, N_TEST_DEVICES };
+enum {
+    DEVICE_ONE,
+    DEVICE_BASELINE,
+    DEVICE_AVX2,
+    DEVICE_TWO,
+    DEVICE_THREE,
+    DEVICE_SEVEN,
+    N_TEST_DEVICES
+};
 extern struct device *test_devices[N_TEST_DEVICES];
 
 /*
  * Runs `call` on every device: a fresh y of n values, first filled from `initial` if not NULL.
- * The first device's and the baseline's are within tolerance of expected, the others' have the
- * bits of the first. Returns the first device's.
+ * The first device's and those of other variants are within tolerance of expected, the others' have
+ * the bits of the first. Returns the first device's.
  */
 float *test_on_devices(enum op_status (*call)(struct device *device, void *y, void *ud), void *ud,
                        size_t n, const float *initial, const double *expected, double tolerance);
@@ -87,9 +102,11 @@ struct test_case {
 void test_add(const char *name, void (*run)(void **state));
 void test_add_for_formats(const char *name, unsigned use, void (*run)(void **state));
 void add_linear_cases(void);
+void add_strip_cases(void);
 void add_row_cases(void);
 void add_attention_cases(void);
 void add_fused_cases(void);
+void add_sample_cases(void);
 void add_device_cases(void);
 
-int run_perf(int n_threads); /* prints a table; the exit status */
+int run_perf(int n_threads, const char *what); /* prints a table; the exit status */

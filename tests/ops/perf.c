@@ -1,6 +1,6 @@
 /*
  * Speeds of the ops beside what the machine gives: the memory read roof, measured with the same
- * threads in the same run. Not a test; `test_ops perf [threads]`.
+ * threads in the same run. Not a test; `test_ops perf [threads [linear|attention|pass]]`.
  */
 #include "tests/ops/ops_test.h"
 
@@ -89,7 +89,8 @@ static void time_linear(struct timed *t, enum format format, int rows, int n_out
     struct test_matrix few = test_random_matrix(format, 1, n);
     for (int i = 0; i < n_out; i++)
         memcpy(data + bytes / (size_t)n_out * (size_t)i, few.matrix.data, bytes / (size_t)n_out);
-    struct matrix w = {data, format, n_out, n};
+    struct matrix stored = {data, format, n_out, n, LAYOUT_STORED};
+    struct matrix w = test_pack_for(t->device, &stored);
     float *x = test_random_floats((size_t)rows * (size_t)n, 1);
     float *y = test_floats((size_t)rows * (size_t)n_out);
     t->linear = (struct op_linear){.y = y, .x = x, .w = &w, .rows = rows};
@@ -149,19 +150,19 @@ struct model {
     struct recording *recording;
 };
 
-static struct matrix pass_matrix(enum format format, int rows, int cols) {
+static struct matrix pass_matrix(struct device *device, enum format format, int rows, int cols) {
     size_t bytes = format_row_bytes(format, (size_t)rows * (size_t)cols);
     uint8_t *data = test_alloc(bytes);
     struct test_matrix one = test_random_matrix(format, 1, cols);
     size_t row_bytes = bytes / (size_t)rows;
     for (int i = 0; i < rows; i++) memcpy(data + (size_t)i * row_bytes, one.matrix.data, row_bytes);
-    return (struct matrix){data, format, rows, cols};
+    return test_pack_for(device, &(struct matrix){data, format, rows, cols, LAYOUT_STORED});
 }
 
 static void pass_ops(struct model *m) {
     struct device *d = m->device;
     const struct op_batch *batch = &m->b.batch;
-    d->ops->embed(d, &(struct op_embed){m->x, &m->head, batch});
+    d->ops->embed(d, &(struct op_embed){.y = m->x, .table = &m->head, .batch = batch});
     for (int i = 0; i < LAYERS; i++) {
         const struct matrix *w = m->layers[i];
         struct kv_view kv = m->kv;
@@ -213,11 +214,12 @@ static void time_pass(struct device *device, double roof, int rows, int context)
                                      {HIDDEN, FF}};
     double bytes = 0;
     for (int i = 0; i < LAYERS * 7; i++) {
-        m.layers[i / 7][i % 7] = pass_matrix(FORMAT_Q4_1, shapes[i % 7][0], shapes[i % 7][1]);
+        m.layers[i / 7][i % 7] =
+            pass_matrix(device, FORMAT_Q4_1, shapes[i % 7][0], shapes[i % 7][1]);
         bytes +=
             (double)format_row_bytes(FORMAT_Q4_1, (size_t)(shapes[i % 7][0] * shapes[i % 7][1]));
     }
-    m.head = pass_matrix(FORMAT_Q8_0, VOCAB, HIDDEN);
+    m.head = pass_matrix(device, FORMAT_Q8_0, VOCAB, HIDDEN);
     bytes += (double)format_row_bytes(FORMAT_Q8_0, (size_t)VOCAB * HIDDEN);
     size_t n_cache = (size_t)n_blocks * BLOCK * KV_HEADS * HEAD;
     m.kv = (struct kv_view){
@@ -244,24 +246,34 @@ static void time_pass(struct device *device, double roof, int rows, int context)
     test_free_all();
 }
 
-int run_perf(int n_threads) {
+static void time_linears(struct timed *t) {
+    for (int f = 0; f < N_FORMATS; f++) time_linear(t, (enum format)f, 1, 8192, 3072);
+    for (int f = 0; f < N_FORMATS; f++) time_linear(t, (enum format)f, 4, 4096, 1536);
+    for (int f = 0; f < N_FORMATS; f++) time_linear(t, (enum format)f, 512, 1024, 1536);
+}
+
+static void time_attentions(struct timed *t) {
+    time_attention(t, 1, 4096, 3, 3, 64);
+    time_attention(t, 512, 512, 3, 3, 64);
+    time_attention(t, 512, 4096, 2, 7, 64);
+    time_attention(t, 1, 4096, 8, 4, 128);
+}
+
+int run_perf(int n_threads, const char *what) {
     struct device *device;
     if (device_cpu_open(&device, &(struct device_cpu_options){.threads = n_threads}) != OP_OK)
         return 1;
     if (n_threads <= 0) n_threads = machine_threads();
     struct timed t = {.device = device, .roof = roof_bytes_per_second(n_threads)};
     printf("%s; memory read %.1f GB/s\n", device->name, t.roof * 1e-9);
-    for (int f = 0; f < N_FORMATS; f++) time_linear(&t, (enum format)f, 1, 8192, 3072);
-    for (int f = 0; f < N_FORMATS; f++) time_linear(&t, (enum format)f, 4, 4096, 1536);
-    for (int f = 0; f < N_FORMATS; f++) time_linear(&t, (enum format)f, 512, 1024, 1536);
-    time_attention(&t, 1, 4096, 3, 3, 64);
-    time_attention(&t, 512, 512, 3, 3, 64);
-    time_attention(&t, 512, 4096, 2, 7, 64);
-    time_attention(&t, 1, 4096, 8, 4, 128);
-    time_pass(device, t.roof, 1, 128);
-    time_pass(device, t.roof, 1, 4096);
-    time_pass(device, t.roof, 4, 128);
-    time_pass(device, t.roof, 512, 512);
+    if (!what || strcmp(what, "linear") == 0) time_linears(&t);
+    if (!what || strcmp(what, "attention") == 0) time_attentions(&t);
+    if (!what || strcmp(what, "pass") == 0) {
+        time_pass(device, t.roof, 1, 128);
+        time_pass(device, t.roof, 1, 4096);
+        time_pass(device, t.roof, 4, 128);
+        time_pass(device, t.roof, 512, 512);
+    }
     device->close(device);
     return 0;
 }

@@ -49,8 +49,12 @@ void test_add_for_formats(const char *name, unsigned use, void (*run)(void **sta
 
 static int open_devices(void **state) {
     static const struct device_cpu_options options[N_TEST_DEVICES] = {
-        [DEVICE_ONE] = {1, false},   [DEVICE_BASELINE] = {2, true}, [DEVICE_TWO] = {2, false},
-        [DEVICE_THREE] = {3, false}, [DEVICE_SEVEN] = {7, false},
+        [DEVICE_ONE] = {.threads = 1},
+        [DEVICE_BASELINE] = {.threads = 2, .baseline = true},
+        [DEVICE_AVX2] = {.threads = 2, .variant = "AVX2"},
+        [DEVICE_TWO] = {.threads = 2},
+        [DEVICE_THREE] = {.threads = 3},
+        [DEVICE_SEVEN] = {.threads = 7},
     };
     (void)state;
     for (int d = 0; d < N_TEST_DEVICES; d++)
@@ -72,11 +76,14 @@ static void free_cases(void) {
 
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "test";
-    if (strcmp(mode, "perf") == 0) return run_perf(argc > 2 ? atoi(argv[2]) : 0);
+    if (strcmp(mode, "perf") == 0)
+        return run_perf(argc > 2 ? atoi(argv[2]) : 0, argc > 3 ? argv[3] : NULL);
     add_linear_cases();
+    add_strip_cases();
     add_row_cases();
     add_attention_cases();
     add_fused_cases();
+    add_sample_cases();
     add_device_cases();
     int status = 0;
     if (strcmp(mode, "list") == 0) {

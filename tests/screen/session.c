@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -31,12 +32,13 @@ static void set_environment(const struct session *s) {
 
 static int run(void *ud) {
     const struct session *s = ud;
-    char *argv[16] = {(char[]){"qwen-chat"}, (char[]){"-m"}, (char[]){"fake-model"}};
+    char *argv[20] = {(char[]){"qwen-chat"}, (char[]){"-m"}, (char[]){"fake-model"}};
     int argc = 3;
     for (int i = 0; s->args[i]; i++) argv[argc++] = (char *)(uintptr_t)s->args[i];
     struct config config;
     struct err err = {0};
     set_environment(s);
+    for (int number = 1; number < 32; number++) signal(number, SIG_DFL); /* cmocka's go */
     if (s->output) {
         int fd = open(s->output, O_WRONLY | O_CREAT | O_TRUNC, 0600);
         dup2(fd, STDOUT_FILENO);
@@ -46,7 +48,7 @@ static int run(void *ud) {
         fprintf(stderr, "%s\n", err.text);
         return (int)err.kind;
     }
-    int code = plain_run(&config);
+    int code = s->skin ? s->skin(&config) : plain_run(&config);
     config_release(&config);
     return code;
 }
@@ -108,7 +110,12 @@ void session_expect_last(struct session *s, const char *row) {
 }
 
 void session_expect_exit(struct session *s, int code) {
-    assert_int_equal(pty_wait_exit(&s->pty), code);
+    int is = pty_wait_exit(&s->pty);
+    if (is != code) {
+        struct buf text = {0};
+        pty_text(&s->pty, true, &text);
+        fail_msg("exit code %d, expected %d; the screen is:\n%s", is, code, text.data);
+    }
     assert_true(pty_has_modes_of_before(&s->pty));
     pty_end(&s->pty);
 }

@@ -1,13 +1,16 @@
-/* A run of the line mode on a terminal, with the fake worker and folders of its own. */
+/* A run of a skin on a terminal, with the fake worker and folders of its own. */
 #pragma once
 
 #include "tests/support/fake_worker.h"
 #include "tests/support/pty.h"
 
+struct config;
+
 struct session {
+    int (*skin)(struct config *config); /* NULL: plain_run */
     struct pty pty;
     char folder[64];     /* HOME; kept between runs until session_remove() */
-    const char *args[8]; /* beside the model */
+    const char *args[12]; /* beside the model */
     const char *term;    /* NULL: xterm-256color */
     const char *output;  /* stdout goes to this file instead */
     bool no_color;

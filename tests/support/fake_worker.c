@@ -21,6 +21,7 @@ struct worker {
     struct model_config config;
     struct model_info info;
     uint64_t running, last_id;
+    int bench_step; /* of a bench: the next event; 0: an answer runs */
     bool is_cancelled;
     const char *parts[2];
     size_t at[2];
@@ -82,6 +83,7 @@ void worker_event_release(struct worker_event *event) {
     mem_free(event->what);
     mem_free(event->text);
     mem_free(event->tokens);
+    mem_free(event->row);
     *event = (struct worker_event){0};
 }
 
@@ -128,7 +130,10 @@ static bool take_character(struct worker *w, struct worker_event *event) {
     const char *text = w->parts[part] + w->at[part];
     uint32_t code_point;
     if (!*text || fails_now(w)) return false;
-    size_t n = utf8_decode(text, strlen(text), &code_point);
+    size_t n = 0, left = strlen(text);
+    int characters = fake_worker.token_characters ? fake_worker.token_characters : 1;
+    for (int i = 0; i < characters && n < left; i++)
+        n += utf8_decode(text + n, left - n, &code_point);
     *event = (struct worker_event){.kind = WORKER_TEXT,
                                    .request = w->running,
                                    .part = (enum answer_part)part,
@@ -160,6 +165,33 @@ static void take_end(struct worker *w, struct worker_event *event) {
     w->has_failed = fails && fake_worker.breaks;
 }
 
+/* Progress, a row of 100 tokens/s, the end; a cancelled one has no row. */
+static bool take_bench(struct worker *w, struct worker_event *event) {
+    struct bench_row row = {.test = fake_request.test,
+                            .n_samples = 1,
+                            .avg_ts = 100,
+                            .roof = 20e9,
+                            .roof_share = 0.5,
+                            .bytes_per_token = 100 << 20,
+                            .memory_bytes = 200 << 20};
+    *event = (struct worker_event){.request = w->running};
+    if (w->bench_step == 1) {
+        event->kind = WORKER_BENCH;
+        event->what = mem_strdup("a test");
+        event->share = 0.5F;
+    } else if (w->bench_step == 2 && !w->is_cancelled) {
+        event->kind = WORKER_ROW;
+        event->row = mem_copy(&row, sizeof row);
+    } else {
+        event->kind = WORKER_END;
+        event->stop = w->is_cancelled ? STOP_CANCELLED : STOP_END;
+        w->running = 0;
+        w->bench_step = -1;
+    }
+    w->bench_step++;
+    return true;
+}
+
 static bool take_answer(struct worker *w, struct worker_event *event) {
     if (w->has_failed) {
         w->has_failed = false;
@@ -168,6 +200,7 @@ static bool take_answer(struct worker *w, struct worker_event *event) {
     }
     if (!w->running) return false;
     arm(w, 0);
+    if (w->bench_step) return take_bench(w, event);
     if (!w->is_cancelled && w->n_sent >= n_due(w)) {
         arm(w, 1.0 / fake_worker.tokens_per_second);
         return false;
@@ -215,6 +248,16 @@ uint64_t worker_ask(struct worker *w, const struct worker_request *request) {
     w->n_sent = 0;
     w->is_cancelled = false;
     w->begin = now();
+    arm(w, 0);
+    return w->running = ++w->last_id;
+}
+
+uint64_t worker_bench(struct worker *w, const struct bench_plan *plan) {
+    fake_request.test = plan->tests[0];
+    fake_request.n_tests = plan->n_tests;
+    fake_request.repetitions = plan->repetitions;
+    w->is_cancelled = false;
+    w->bench_step = 1;
     arm(w, 0);
     return w->running = ++w->last_id;
 }

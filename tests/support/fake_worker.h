@@ -20,6 +20,7 @@ struct fake_script {
     const char *const *answers;   /* NULL-terminated; NULL: "answer" for ever */
     const char *const *reasoning; /* beside the answers, NULL: none */
     int tokens_per_second;        /* 0: all at once */
+    int token_characters;         /* of a token, 0: one */
     int loading_ms;               /* until WORKER_READY; 0: at once */
     int context_tokens;           /* 0: 4096 */
     const char *template_name;    /* NULL: no template, a base model */
@@ -44,6 +45,9 @@ struct fake_request {
     bool is_strict;
     size_t n_reused; /* messages that came with their ids */
     int n_requests;
+    struct bench_test test; /* the first one of the last bench, and how many, how often */
+    size_t n_tests;
+    int repetitions;
 };
 extern struct fake_request fake_request;
 void fake_worker_reset(void); /* frees and zeroes both */

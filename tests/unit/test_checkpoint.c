@@ -653,8 +653,7 @@ static void sweep(const char *where) {
         int result = checkpoint_open(&c, where, &err);
         mem_fail_at(0, false);
         if (result == 0) checkpoint_close(c);
-        if (result != 0) assert_true(err.kind == ERR_MEMORY || err.kind == ERR_MODEL);
-        if (result != 0 && err.kind != ERR_MEMORY) assert_sentence(where, &err, "");
+        if (result != 0) assert_int_equal(err.kind, ERR_MEMORY);
         if (mem_count() - before < n) break;
     }
     for (unsigned long n = 1;; n++) {
@@ -707,8 +706,7 @@ static void test_starter(void **state) {
         assert_int_equal(checkpoint_n_tensors(c), 272);
         checkpoint_close(c);
     }
-    if (!IS_SANITIZED && best > 0.005)
-        fail_msg("opening took %.1f ms, 5 are allowed", best * 1e3);
+    if (!IS_SANITIZED && best > 0.005) fail_msg("opening took %.1f ms, 5 are allowed", best * 1e3);
 }
 
 int main(int argc, char **argv) {

@@ -406,6 +406,7 @@ static void test_regen_undo_edit(void **state) {
     assert_says("/edit x", "error there is no message");
     enter("q1");
     assert_says("/regen", "[a2]");
+    assert_false(strstr(said.data, "note at temperature 0"));
     assert_string_equal(fake_request.messages, "user:q1\n");
     enter("q2");
     assert_string_equal(fake_request.messages, "user:q1\nassistant:a2\nuser:q2\n");
@@ -420,6 +421,8 @@ static void test_regen_undo_edit(void **state) {
     assert_says("/edit q1, better", "end 1");
     assert_string_equal(fake_request.messages, "user:q1, better\n");
     assert_int_equal(chat.conversation.n_turns, 9); /* nothing said was thrown away */
+    enter("/set temperature 0");
+    assert_says("/regen", "note at temperature 0");
     front.is_interactive = false;
     assert_says("/edit", "error /edit: the new text is needed");
 }
@@ -697,6 +700,47 @@ static void test_completion(void **state) {
     assert_completes("/resume l", 8, "last");
 }
 
+/* Rows of one width, in a conversation that stays as it was. */
+static void test_bench(void **state) {
+    (void)state;
+    struct err err = {0};
+    open_chat(NULL);
+    enter("hi");
+    const char *text = enter("/bench -p 0 -n 64 -d 16 -r 2");
+    assert_non_null(strstr(text, "progress a test\n"));
+    assert_non_null(strstr(text, "head test            |             t/s| roof|"));
+    assert_non_null(strstr(text,
+                           "row tg64 @ d16      |   100.00 ± 0.00| 50 %|     20.0| 100.00 MiB|"
+                           "200.00 MiB|█████░░░░░\n"));
+    assert_null(strstr(text, "end "));
+    assert_int_equal(fake_request.n_tests, 1);
+    assert_int_equal(fake_request.repetitions, 2);
+    enter("more");
+    assert_string_equal(fake_request.messages, "user:hi\nassistant:answer\nuser:more\n");
+    enter("/bench");
+    assert_int_equal(fake_request.n_tests, 2);
+    assert_int_equal(fake_request.test.n_prompt, 512);
+
+    assert_int_equal(chat_enter(&chat, "/bench", &err), CHAT_SENT);
+    assert_true(chat_is_busy(&chat));
+    assert_int_equal(chat_enter(&chat, "hello", &err), CHAT_FAILED);
+    chat_interrupt(&chat);
+    wait_for_answer();
+    assert_non_null(strstr(said.data, "note the bench was stopped\n"));
+    assert_says("/bench -m x", "error -m is for qwen-chat bench");
+    assert_says("/bench 512", "error bench takes flags only");
+    assert_says("/bench -r 0", "error -r: 0 is not in 1 to 100");
+}
+
+static void test_bench_while_loading(void **state) {
+    (void)state;
+    struct err err = {0};
+    fake_worker.loading_ms = 100;
+    open_chat(NULL);
+    assert_int_equal(chat_enter(&chat, "/bench", &err), CHAT_FAILED);
+    assert_non_null(strstr(err.text, "not loaded yet"));
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
     const struct CMUnitTest tests[] = {
@@ -725,6 +769,8 @@ int main(void) {
         TEST(test_export),
         TEST(test_stats_and_model),
         TEST(test_other_model),
+        TEST(test_bench),
+        TEST(test_bench_while_loading),
         TEST(test_completion),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

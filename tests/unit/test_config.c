@@ -416,12 +416,12 @@ static void test_environment(void **state) {
     setenv("TERM", "dumb", 1);
     assert_int_equal(open_with(&c, &err, NULL), 0);
     assert_int_equal(c.seed, 12);
-    assert_int_equal(c.color, COLOR_NEVER);
+    assert_int_equal(c.color, COLORS_NEVER);
     assert_true(c.plain);
     assert_string_equal(c.from[OPTION_plain], "TERM");
     config_release(&c);
     assert_int_equal(open_with(&c, &err, WORDS("--color=always", "--no-plain")), 0);
-    assert_int_equal(c.color, COLOR_ALWAYS);
+    assert_int_equal(c.color, COLORS_ALWAYS);
     assert_false(c.plain);
     config_release(&c);
     setenv("QWEN_CHAT_TEMP", "1", 1); /* it is QWEN_CHAT_TEMPERATURE */
@@ -434,7 +434,7 @@ static void test_environment(void **state) {
     setenv("TERM", "xterm", 1);
     setenv("XDG_DATA_HOME", "relative/path", 1); /* neither do relative paths */
     assert_int_equal(open_with(&c, &err, NULL), 0);
-    assert_int_equal(c.color, COLOR_AUTO);
+    assert_int_equal(c.color, COLORS_AUTO);
     assert_int_equal(strncmp(c.data_folder, root, strlen(root)), 0);
     config_release(&c);
 }
@@ -539,15 +539,67 @@ static void test_without_memory(void **state) {
     }
 }
 
+/* Writing an option back changes its scalar and no other byte. */
+static void test_edit_yaml(void **state) {
+    static const struct {
+        const char *text, *name, *value, *expected; /* NULL: refused */
+    } cases[] = {
+        {"", "sampling.top_k", "5", "sampling:\n  top_k: 5\n"},
+        {"# only this", "chat.system", "\"x\"", "# only this\nchat:\n  system: \"x\"\n"},
+        {"sampling:\n  top_k: 40 # c\n\n  top_p: 1\n", "sampling.top_k", "5",
+         "sampling:\n  top_k: 5 # c\n\n  top_p: 1\n"},
+        {"sampling:\n  top_k: 'forty'\r\n", "sampling.top_k", "5", "sampling:\n  top_k: 5\r\n"},
+        {"sampling:\n      top_p: 1\n", "sampling.top_k", "5",
+         "sampling:\n      top_k: 5\n      top_p: 1\n"},
+        {"sampling: {top_p: 1}\n", "sampling.top_k", "5", "sampling: {top_k: 5, top_p: 1}\n"},
+        {"sampling: {top_p: 1, top_k: 2}", "sampling.top_k", "5", "sampling: {top_p: 1, top_k: 5}"},
+        {"sampling:\n  top_k:\n  top_p: 1\n", "sampling.top_k", "5",
+         "sampling:\n  top_k: 5\n  top_p: 1\n"},
+        {"sampling:\nchat:\n  think: on\n", "sampling.top_k", "5",
+         "sampling:\n  top_k: 5\nchat:\n  think: on\n"},
+        {"# 中文 注释\nchat:\n  system: 你好 # 问\n", "chat.system", "\"再见\"",
+         "# 中文 注释\nchat:\n  system: \"再见\" # 问\n"},
+        {"chat:\n  system: |\n    a\n    b\n  think: on\n", "chat.system", "\"x\"",
+         "chat:\n  system: \"x\"\n  think: on\n"},
+        {"interface:\n  keys: vi\nchat:\n  keys: 1\n", "interface.keys", "emacs",
+         "interface:\n  keys: emacs\nchat:\n  keys: 1\n"},
+        {"sampling:\n  stop: [a, b]\n", "sampling.stop", "x", NULL},
+        {"sampling: [", "sampling.top_k", "5", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct buf out = {0};
+        struct err err;
+        int result = config_edit_yaml(cases[i].text, strlen(cases[i].text), cases[i].name,
+                                      cases[i].value, &out, &err);
+        if ((result == 0) != (cases[i].expected != NULL))
+            fail_msg("case %zu: %s", i, result == 0 ? out.data : err.text);
+        if (result == 0) assert_string_equal(out.data, cases[i].expected);
+        buf_release(&out);
+    }
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_root, drop_root)
     const struct CMUnitTest tests[] = {
-        TEST(test_defaults),      TEST(test_layers),         TEST(test_more_system_folders),
-        TEST(test_flags),         TEST(test_resume_flag),    TEST(test_bad_flags),
-        TEST(test_values),        TEST(test_printing),       TEST(test_bad_yaml),
-        TEST(test_good_yaml),     TEST(test_file_faults),    TEST(test_environment),
-        TEST(test_default_model), TEST(test_names),          TEST(test_table),
-        TEST(test_help),          TEST(test_without_memory),
+        cmocka_unit_test(test_edit_yaml),
+        TEST(test_defaults),
+        TEST(test_layers),
+        TEST(test_more_system_folders),
+        TEST(test_flags),
+        TEST(test_resume_flag),
+        TEST(test_bad_flags),
+        TEST(test_values),
+        TEST(test_printing),
+        TEST(test_bad_yaml),
+        TEST(test_good_yaml),
+        TEST(test_file_faults),
+        TEST(test_environment),
+        TEST(test_default_model),
+        TEST(test_names),
+        TEST(test_table),
+        TEST(test_help),
+        TEST(test_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -551,7 +551,7 @@ static void test_generation_of_families(void **state) {
     assert_int_equal(generation(&g, NULL, "{\"eos_token_id\": 2}", &c, &err), 0);
     assert_int_equal(g.n_stop_ids, 1);
     assert_int_equal(g.stop_ids[0], 2);
-    assert_true(g.temperature == 0.2f);
+    assert_true(g.temperature == 0 && g.repetition_penalty == 1.05f);
 }
 
 /* v1 lists only <|endoftext|>; its own code stops a chat at the ChatML tokens too. */

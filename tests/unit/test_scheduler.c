@@ -68,7 +68,7 @@ static int pass(struct world *w, int budget) {
     scheduler_commit(&w->scheduler);
     for (int i = 0; i < n; i++) {
         struct sequence *seq = w->scheduler.picks[i].sequence;
-        if (sequence_pending(seq) == 0) sequence_append(seq, 1000);
+        if (seq->n_drawing > 0) sequence_append(seq, 1000);
     }
     return n;
 }
@@ -223,6 +223,8 @@ static const struct batch_size batch_size = {.max_rows = 16,
                                              .n_freq = N_FREQ,
                                              .block_tokens = BLOCK};
 
+static const struct sampling greedy = {.top_p = 1, .repetition_penalty = 1, .seed = 77};
+
 static void a_batch_holds_what_was_picked(void **state) {
     (void)state;
     struct world w;
@@ -233,7 +235,7 @@ static void a_batch_holds_what_was_picked(void **state) {
     a->inv_freq[1] = 0.25f;
     b->rope_scale = 2;
     scheduler_pick(&w.scheduler, 8);
-    for (int i = 0; i < w.scheduler.n_picks; i++) batch_add(&batch, &w.scheduler.picks[i]);
+    for (int i = 0; i < w.scheduler.n_picks; i++) batch_add(&batch, &w.scheduler.picks[i], &greedy);
 
     const struct op_batch op = batch_view(&batch, batch.memory);
     const int32_t tokens[] = {0, 1, 2, 3, 4, 5, 100, 101}, positions[] = {0, 1, 2, 3, 4, 5, 0, 1};
@@ -246,6 +248,8 @@ static void a_batch_holds_what_was_picked(void **state) {
     assert_memory_equal(op.seq_of, seq_of, sizeof seq_of);
     assert_memory_equal(op.starts, starts, sizeof starts);
     assert_int_equal(op.outputs[0], 5);
+    assert_int_equal(op.draws[0].n_prompt, 6);
+    assert_true(op.draws[0].is_wanted && op.draws[0].sampling.seed == greedy.seed);
     assert_int_equal(op.slots[5], a->blocks[1] * BLOCK + 1);
     assert_int_equal(op.block_table[0], a->blocks[0]);
     assert_int_equal(op.block_table[MAX_BLOCKS], b->blocks[0]);
@@ -266,7 +270,7 @@ static void padding_writes_nowhere(void **state) {
     assert_int_equal(batch_init(&batch, batch_size, NULL), 0);
     struct sequence *a = add(&w, 7, 1, 32);
     scheduler_pick(&w.scheduler, 8);
-    batch_add(&batch, w.scheduler.picks);
+    batch_add(&batch, w.scheduler.picks, &greedy);
     assert_true(batch_is_decode(&batch));
     batch_pad(&batch, 3);
     assert_true(batch_is_decode(&batch));
@@ -278,9 +282,43 @@ static void padding_writes_nowhere(void **state) {
         assert_int_equal(op.seq_of[row], row);
         assert_int_equal(op.starts[row + 1], row + 1);
         assert_int_equal(op.outputs[row], row);
+        assert_false(op.draws[row].is_wanted);
         assert_in_range(op.block_table[row * MAX_BLOCKS], 0, 15);
     }
     end(&w, a);
+    batch_release(&batch);
+    close_world(&w);
+}
+
+/* The row of a token that is still being drawn names the output row that draws it. */
+static void a_row_may_run_before_its_token_is_known(void **state) {
+    (void)state;
+    struct world w;
+    struct batch batch;
+    open_world(&w, 16);
+    assert_int_equal(batch_init(&batch, batch_size, NULL), 0);
+    struct sequence *a = add(&w, 0, 3, 5), *b = add(&w, 100, 4, 32), *c = add(&w, 200, 4, 5);
+    scheduler_pick(&w.scheduler, 16);
+    scheduler_commit(&w.scheduler);
+    assert_int_equal(c->draw_row, 2);
+    assert_int_equal(sequence_pending(c), 0); /* what is drawn is its last token */
+    assert_int_equal(scheduler_pick(&w.scheduler, 16), 2);
+    for (int i = 0; i < 2; i++) batch_add(&batch, &w.scheduler.picks[i], &greedy);
+    const struct op_batch op = batch_view(&batch, batch.memory);
+    assert_true(batch_is_decode(&batch));
+    assert_int_equal(op.tokens[0], -1);
+    assert_int_equal(op.tokens[1], -2);
+    assert_int_equal(op.positions[0], 3);
+    scheduler_commit(&w.scheduler);
+    assert_int_equal(a->n_drawing, 2);
+    assert_int_equal(b->n_registered, 1); /* of a full block all tokens are known */
+    sequence_append(a, 9);
+    sequence_append(b, 9);
+    assert_int_equal(scheduler_pick(&w.scheduler, 16), 1); /* a's last is on its way */
+    assert_ptr_equal(w.scheduler.picks[0].sequence, b);
+    end(&w, a);
+    end(&w, b);
+    end(&w, c);
     batch_release(&batch);
     close_world(&w);
 }
@@ -342,8 +380,17 @@ static void check_limits(const struct world *w, int budget) {
         assert_true(!s->waiting || s->running[i]->number < s->waiting->number);
 }
 
-static void random_traffic_ends_without_a_leak(void **state) {
-    (void)state;
+/* A pass draws the next token: it is known to the device only, until it is appended. */
+static void draw_next(const struct scheduler *s) {
+    for (int i = 0; i < s->n_picks; i++) {
+        const struct sequence *seq = s->picks[i].sequence;
+        int at = seq->n_tokens + seq->n_drawing - 1;
+        if (s->picks[i].draws && at < seq->max_tokens) seq->tokens[at] = rand() % 12 == 0;
+    }
+}
+
+/* `lag` 0: the host learns at once what a pass draws; 1: when the next one was launched. */
+static void random_traffic(int lag) {
     struct world w;
     struct batch batch;
     struct sequence *live[32];
@@ -352,26 +399,31 @@ static void random_traffic_ends_without_a_leak(void **state) {
     open_world(&w, N_BLOCKS);
     assert_int_equal(batch_init(&batch, batch_size, NULL), 0);
     while (n_ended < N_REQUESTS) {
+        int n_due = 0;
         if (n_live < 32 && rand() % 3 == 0) live[n_live++] = add_random(&w);
+        for (int i = 0; i < n_live; i++) n_due += live[i]->n_drawing;
         int budget = 1 + rand() % BUDGET;
         int n = scheduler_pick(&w.scheduler, budget);
-        assert_true(n > 0 || n_live == 0);
+        assert_true(n > 0 || n_live == 0 || n_due > 0);
         idle += n == 0;
         check_limits(&w, budget);
         batch_clear(&batch);
-        for (int i = 0; i < n; i++) batch_add(&batch, &w.scheduler.picks[i]);
+        for (int i = 0; i < n; i++) batch_add(&batch, &w.scheduler.picks[i], &greedy);
         run_pass(&batch, &w.scheduler);
         scheduler_commit(&w.scheduler);
+        draw_next(&w.scheduler);
         for (int i = 0; i < n_live; i++) {
             struct sequence *seq = live[i];
-            bool is_full = seq->n_tokens == seq->max_tokens && sequence_pending(seq) == 0;
+            bool was_picked = pick_of(&w, seq) && pick_of(&w, seq)->draws;
+            bool is_due = seq->n_drawing > (lag && was_picked);
+            bool is_full = is_due && seq->n_tokens == seq->max_tokens;
             if (is_full || rand() % 200 == 0) {
                 n_cached += seq->n_cached > 0;
                 end(&w, seq);
                 live[i--] = live[--n_live];
                 n_ended++;
-            } else if (sequence_pending(seq) == 0) {
-                sequence_append(seq, rand() % 12 == 0);
+            } else if (is_due) {
+                sequence_append(seq, seq->tokens[seq->n_tokens]);
             }
         }
     }
@@ -381,6 +433,16 @@ static void random_traffic_ends_without_a_leak(void **state) {
     assert_true(idle < N_REQUESTS);
     batch_release(&batch);
     close_world(&w);
+}
+
+static void random_traffic_ends_without_a_leak(void **state) {
+    (void)state;
+    random_traffic(0);
+}
+
+static void random_traffic_one_pass_behind(void **state) {
+    (void)state;
+    random_traffic(1);
 }
 
 /* Without any coming in or being cancelled, all end, in whatever order of lengths. */
@@ -397,7 +459,7 @@ static void every_sequence_ends(void **state) {
             scheduler_pick(&w.scheduler, 1 + rand() % BUDGET);
             scheduler_commit(&w.scheduler);
             for (int i = 0; i < n_live; i++) {
-                if (sequence_pending(live[i]) > 0) continue;
+                if (live[i]->n_drawing == 0) continue;
                 if (live[i]->n_tokens < live[i]->max_tokens) {
                     sequence_append(live[i], 5);
                 } else {
@@ -460,7 +522,9 @@ int main(void) {
         cmocka_unit_test(waiting_ones_can_be_removed),
         cmocka_unit_test(a_batch_holds_what_was_picked),
         cmocka_unit_test(padding_writes_nowhere),
+        cmocka_unit_test(a_row_may_run_before_its_token_is_known),
         cmocka_unit_test(random_traffic_ends_without_a_leak),
+        cmocka_unit_test(random_traffic_one_pass_behind),
         cmocka_unit_test(every_sequence_ends),
         cmocka_unit_test(chunks_fit_the_speed_of_the_machine),
         cmocka_unit_test(a_fixed_pace_is_kept),

@@ -92,9 +92,33 @@ static enum op_status fake_sync(struct device *d) {
     return OP_OK;
 }
 
+static enum matrix_layout stored_layout(const struct device *d, enum format format) {
+    (void)d, (void)format;
+    return LAYOUT_STORED;
+}
+
+static enum op_status pack_status;
+
+static enum matrix_layout strips_layout(const struct device *d, enum format format) {
+    (void)d;
+    return layout_has(LAYOUT_STRIPS16, format) ? LAYOUT_STRIPS16 : LAYOUT_STORED;
+}
+
+static enum op_status fake_pack(struct device *d, void *to, const struct matrix *from) {
+    (void)d;
+    size_t row_bytes = format_row_bytes(from->format, (size_t)from->cols);
+    for (int row = 0; row < from->rows; row += STRIP_ROWS) {
+        int n = from->rows - row < STRIP_ROWS ? from->rows - row : STRIP_ROWS;
+        size_t skipped = (size_t)row * row_bytes;
+        strip_pack(from->format, (const char *)from->data + skipped, n, (size_t)from->cols,
+                   (char *)to + skipped);
+    }
+    return pack_status;
+}
+
 static struct device make_device(bool reads_host_memory) {
     fail_alloc_at = 0;
-    upload_status = OP_OK;
+    upload_status = pack_status = OP_OK;
     return (struct device){.activation = FORMAT_F32,
                            .reads_host_memory = reads_host_memory,
                            .alloc = fake_alloc,
@@ -104,7 +128,9 @@ static struct device make_device(bool reads_host_memory) {
                            .weight_format = fake_weight_format,
                            .load = fake_load,
                            .find_not_finite = fake_find_not_finite,
-                           .sync = fake_sync};
+                           .sync = fake_sync,
+                           .layout = stored_layout,
+                           .pack = fake_pack};
 }
 
 /* --- an open, bound model -------------------------------------------------------------------- */
@@ -115,12 +141,16 @@ struct model {
     struct weights weights;
 };
 
-static void open_model(struct model *m, const char *where, bool reads_host_memory) {
+static void open_on(struct model *m, const char *where, struct device device) {
     struct err err = {0};
-    m->device = make_device(reads_host_memory);
+    m->device = device;
     if (checkpoint_open(&m->checkpoint, where, &err) != 0 ||
         weights_bind(&m->weights, m->checkpoint, &m->device, &err) != 0)
         fail_msg("%s: %s", where, err.text);
+}
+
+static void open_model(struct model *m, const char *where, bool reads_host_memory) {
+    open_on(m, where, make_device(reads_host_memory));
 }
 
 static void close_model(struct model *m) {
@@ -132,7 +162,16 @@ static void close_model(struct model *m) {
 /* Row r of a matrix. */
 static const float *row_of(const struct matrix *m, int r, float *out) {
     size_t bytes = format_row_bytes(m->format, (size_t)m->cols);
-    format_decode(m->format, (const char *)m->data + (size_t)r * bytes, out, (size_t)m->cols);
+    const char *row = (const char *)m->data + (size_t)r * bytes;
+    char stored[4096];
+    if (m->layout == LAYOUT_STRIPS16) {
+        int in_strip = r % STRIP_ROWS;
+        assert_true(bytes <= sizeof stored);
+        strip_unpack_row(m->format, row - (size_t)in_strip * bytes, in_strip, (size_t)m->cols,
+                         stored);
+        row = stored;
+    }
+    format_decode(m->format, row, out, (size_t)m->cols);
     return out;
 }
 
@@ -373,6 +412,68 @@ static void test_uploads(void **state) {
     weights_release(&b.weights);
     checkpoint_close(b.checkpoint);
     close_model(&a);
+}
+
+/* A device that packs: what has such a layout lies in one block, the rest stays mapped; so does an
+ * embedding that is no head. */
+static void test_packs(void **state) {
+    (void)state;
+    static const enum format mix[] = {FORMAT_Q8_0, FORMAT_Q4_1, FORMAT_Q5_0, FORMAT_F32};
+    for (int is_tied = 0; is_tied < 2; is_tied++) {
+        struct tiny_spec spec = {.formats = mix, .n_formats = 4, .is_tied = is_tied, .vocab = 300};
+        struct model a, b;
+        struct device device = make_device(true);
+        device.layout = strips_layout;
+        assert_int_equal(make_tiny_gguf(in("x.gguf"), &spec), 0);
+        open_model(&a, in("x.gguf"), true);
+        open_on(&b, in("x.gguf"), device);
+        assert_int_equal(n_allocated, 1 + 2);
+        assert_same_model(&a, &b);
+        bool is_packed = is_tied && layout_has(LAYOUT_STRIPS16, b.weights.embed.format);
+        assert_int_equal(b.weights.embed.layout, is_packed ? LAYOUT_STRIPS16 : LAYOUT_STORED);
+        assert_int_equal(b.weights.matrix_bytes, a.weights.matrix_bytes);
+        uint64_t packed_bytes = 0;
+        for (int i = 0; i < 2; i++) {
+            const struct layer_weights *l = &b.weights.layers[i];
+            const struct matrix *all[] = {&l->q, &l->k, &l->v, &l->o, &l->gate, &l->up, &l->down};
+            for (int k = 0; k < 7; k++) {
+                bool has = layout_has(LAYOUT_STRIPS16, all[k]->format);
+                assert_int_equal(all[k]->layout, has ? LAYOUT_STRIPS16 : LAYOUT_STORED);
+                if (has)
+                    packed_bytes += layout_bytes(LAYOUT_STRIPS16, all[k]->format,
+                                                 (size_t)all[k]->rows, (size_t)all[k]->cols);
+            }
+        }
+        const struct matrix *head = &b.weights.head;
+        if (head->layout == LAYOUT_STRIPS16)
+            packed_bytes +=
+                layout_bytes(LAYOUT_STRIPS16, head->format, (size_t)head->rows, (size_t)head->cols);
+        assert_int_equal(b.weights.owned_bytes, a.weights.owned_bytes + packed_bytes);
+        weights_release(&b.weights);
+        checkpoint_close(b.checkpoint);
+        close_model(&a);
+    }
+}
+
+static void test_packing_fails(void **state) {
+    (void)state;
+    static const enum format formats[] = {FORMAT_Q8_0};
+    struct tiny_spec spec = {.formats = formats, .n_formats = 1};
+    struct checkpoint *c;
+    struct weights w;
+    struct err err = {0};
+    assert_int_equal(make_tiny_gguf(in("x.gguf"), &spec), 0);
+    assert_int_equal(checkpoint_open(&c, in("x.gguf"), &err), 0);
+    for (int at = 0; at <= 2; at++) { /* 0: packing itself */
+        struct device device = make_device(true);
+        device.layout = strips_layout;
+        fail_alloc_at = at;
+        pack_status = at == 0 ? OP_FAULT : OP_OK;
+        assert_int_equal(weights_bind(&w, c, &device, &err), -1);
+        assert_int_equal(err.kind, ERR_MEMORY);
+        assert_int_equal(n_allocated, 0);
+    }
+    checkpoint_close(c);
 }
 
 static void test_counts(void **state) {
@@ -626,6 +727,8 @@ int main(void) {
         CASE(test_llama_rows),
         CASE(test_tied_head),
         CASE(test_uploads),
+        CASE(test_packs),
+        CASE(test_packing_fails),
         CASE(test_counts),
         CASE(test_inspect),
         CASE(test_bad_tensors),

@@ -107,6 +107,7 @@ static struct engine *open_case(const struct test_case *c, struct engine_options
     options.model = path;
     options.context_tokens = MAX_TOKENS;
     options.kv_format = FORMAT_F32;
+    options.is_exact = true;
     options.device = place.device;
     options.cuda_module = place.module;
     options.in_float = place.in_float;

@@ -20,6 +20,9 @@ static const char *starter;
 
 static const double LEAST_EQUAL = 0.995;
 static const double MOST_KL = 1e-4;
+/* As the program runs it, with activations rounded to bytes. llama.cpp's figure on the same texts,
+ * whose CPU kernels round likewise, is 3e-3. */
+static const double MOST_KL_ROUNDED = 3e-3;
 
 struct tally {
     int n, n_equal;
@@ -81,10 +84,12 @@ static void compare_text(struct engine *e, struct golden_bytes *b, int n_kept,
     golden_run_release(&run);
 }
 
-static void test_starter_predicts_as_transformers(void **state) {
-    (void)state;
-    struct engine_options options = {
-        .model = starter, .context_tokens = 512, .max_sequences = 1, .kv_format = FORMAT_F16};
+static struct tally compare_all(bool is_exact) {
+    struct engine_options options = {.model = starter,
+                                     .context_tokens = 512,
+                                     .max_sequences = 1,
+                                     .kv_format = FORMAT_F16,
+                                     .is_exact = is_exact};
     struct engine *e = NULL;
     struct err err = {0};
     if (engine_open(&e, &options, &err) != 0) fail_msg("%s: %s", starter, err.text);
@@ -97,13 +102,22 @@ static void test_starter_predicts_as_transformers(void **state) {
     golden_close(&b);
     engine_close(e);
 
-    double equal = (double)tally.n_equal / tally.n, kl = tally.kl / tally.n;
-    printf("  %d positions: argmax equal on %.2f %% (at least %.1f), mean KL %.1e (at most %.0e), "
-           "largest KL %.1e\n",
-           tally.n, equal * 100, LEAST_EQUAL * 100, kl, MOST_KL, tally.worst_kl);
+    printf("  %d positions: argmax equal on %.2f %%, mean KL %.1e, largest KL %.1e\n", tally.n,
+           100.0 * tally.n_equal / tally.n, tally.kl / tally.n, tally.worst_kl);
     assert_int_equal(tally.n, 1000);
-    assert_true(equal >= LEAST_EQUAL);
-    assert_true(kl <= MOST_KL);
+    return tally;
+}
+
+static void test_starter_predicts_as_transformers(void **state) {
+    (void)state;
+    struct tally tally = compare_all(true);
+    assert_true((double)tally.n_equal / tally.n >= LEAST_EQUAL);
+    assert_true(tally.kl / tally.n <= MOST_KL);
+}
+
+static void test_rounded_activations_cost_little(void **state) {
+    (void)state;
+    assert_true(compare_all(false).kl / 1000 <= MOST_KL_ROUNDED);
 }
 
 int main(int argc, char **argv) {
@@ -112,6 +126,7 @@ int main(int argc, char **argv) {
         return 77;
     }
     starter = argv[1];
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_starter_predicts_as_transformers)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_starter_predicts_as_transformers),
+                                       cmocka_unit_test(test_rounded_activations_cost_little)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,8 @@ static void compare_conversation(struct golden_bytes *b, const struct engine *e,
 static void test_ids_are_those_of_make_context(void **state) {
     (void)state;
     struct engine_options options = {.model = "tests/golden/logits/checkpoints/qwen-v1-f32",
-                                     .kv_format = FORMAT_F32};
+                                     .kv_format = FORMAT_F32,
+                                     .is_exact = true};
     struct engine *e = NULL;
     struct err err = {0};
     if (engine_open(&e, &options, &err) != 0) fail_msg("%s", err.text);

@@ -1,0 +1,72 @@
+/* Parts with a rank; the parts that fit are put in their order. */
+#include "ui/status_line.h"
+
+#include <stdio.h>
+#include <string.h>
+
+enum { N_PARTS = 7, PART_BYTES = 200, BAR_COLUMNS = 10 };
+
+struct part {
+    char text[PART_BYTES];
+    int rank; /* 0 stays longest */
+    bool is_right;
+};
+
+static void add_bar(char *out, size_t room, double share) {
+    static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+    int n = (int)((share > 1 ? 1 : share) * BAR_COLUMNS * 8);
+    size_t at = strlen(out);
+    at += (size_t)snprintf(out + at, room - at, " ");
+    for (int i = 0; i < BAR_COLUMNS && at + 4 < room; i++, n -= 8)
+        at += (size_t)snprintf(out + at, room - at, "%s", n >= 8 ? "█" : n > 0 ? eighths[n] : "·");
+}
+
+static int width_of(const char *text) {
+    struct styled one = {0};
+    styled_puts(&one, text, INK_status);
+    int width = styled_width(&one);
+    styled_release(&one);
+    return width;
+}
+
+static size_t make_parts(const struct status *s, struct part *parts) {
+    size_t n = 0;
+#define PART(rank_, right, ...)                                                                    \
+    do {                                                                                           \
+        parts[n] = (struct part){.rank = rank_, .is_right = right};                                \
+        snprintf(parts[n++].text, PART_BYTES, __VA_ARGS__);                                        \
+    } while (0)
+    if (s->model) PART(2, false, "%s", s->model);
+    if (s->model && s->format) PART(5, false, "%s", s->format);
+    if (s->context_tokens > 0) PART(3, false, "%d/%d", s->context_used, s->context_tokens);
+    if (s->speed > 0) PART(4, false, "%.1f tok/s", s->speed);
+    if (s->rows_below > 0) PART(1, true, "↓ %zu", s->rows_below);
+    if (s->n_queued > 0) PART(1, true, "+%d", s->n_queued);
+    PART(0, true, "%s", s->state);
+    if (s->share >= 0) add_bar(parts[n - 1].text, PART_BYTES, s->share);
+#undef PART
+    return n;
+}
+
+void status_line(const struct status *status, int columns, struct styled *out) {
+    struct part parts[N_PARTS];
+    size_t n = make_parts(status, parts);
+    int widths[N_PARTS], total = 0, least = 5, right = 0;
+    for (size_t i = 0; i < n; i++) total += widths[i] = width_of(parts[i].text) + 2;
+    for (; total > columns && least > 0; least--)
+        for (size_t i = 0; i < n; i++)
+            if (parts[i].rank == least) total -= widths[i];
+    for (size_t i = 0; i < n; i++)
+        if (parts[i].is_right && parts[i].rank <= least) right += widths[i];
+    int column = 0;
+    for (int side = 0; side < 2; side++) {
+        for (; side == 1 && column < columns - right; column++) styled_puts(out, " ", INK_status);
+        for (size_t i = 0; i < n; i++) {
+            if (parts[i].is_right != side || parts[i].rank > least) continue;
+            styled_puts(out, " ", INK_status);
+            styled_puts(out, parts[i].text, INK_status);
+            styled_puts(out, " ", INK_status);
+            column += widths[i];
+        }
+    }
+}
