@@ -14,12 +14,12 @@
 #include <math.h>
 #include <string.h>
 
-enum { SPAN = 128, TILE_QUERIES = 32, P_STRIDE = SPAN + 8 };
+enum { SPAN = 128, PIECE = 48, TILE_QUERIES = 32, P_STRIDE = SPAN + 8 };
 
 /* Row j of the tile: token j / n_heads, head j % n_heads of the tile. */
 struct attention_scratch {
     float q[TILE_QUERIES * MAX_HEAD_SIZE];
-    float kv[(SPAN + 3) * MAX_HEAD_SIZE]; /* keys, then values, of a span; gemm reads by threes */
+    float kv[(PIECE + 3) * MAX_HEAD_SIZE]; /* keys, then values, of a piece; gemm reads by threes */
     float p[TILE_QUERIES * P_STRIDE];
     float mixed[TILE_QUERIES * MAX_HEAD_SIZE]; /* of this span: sum of p v, not divided */
     float max[TILE_QUERIES], sum[TILE_QUERIES];
@@ -129,6 +129,37 @@ static struct range intersect(const struct op_attention *op, const struct tile *
     return any;
 }
 
+/* The next keys of `any` from `from` on: as many as stay in the first level cache as float. */
+static struct range piece_at(struct range any, size_t from) {
+    return (struct range){from, from + PIECE < any.to ? from + PIECE : any.to};
+}
+
+static struct range overlap(struct range a, struct range b) {
+    struct range both = {a.from > b.from ? a.from : b.from, a.to < b.to ? a.to : b.to};
+    if (both.from > both.to) both.from = both.to;
+    return both;
+}
+
+/* mixed += p v of one piece, whose values are in kv, in the order of keys. */
+static void mix_piece(const struct op_attention *op, struct part part, int n_rows,
+                      struct range piece, size_t p_from) {
+    struct attention_scratch *s = part.scratch;
+    size_t stride = (size_t)op->kv.head_size;
+    for (int j = 0, n; j < n_rows; j += n) { /* rows that see the same keys together */
+        struct range keys = overlap(s->keys[j], piece);
+        for (n = 1; j + n < n_rows; n++) {
+            struct range other = overlap(s->keys[j + n], piece);
+            if (other.from != keys.from || other.to != keys.to) break;
+        }
+        if (keys.from == keys.to) continue;
+        part.variant->mix(
+            (struct rows){s->p + (size_t)j * P_STRIDE + (keys.from - p_from), P_STRIDE, n},
+            (struct rows){s->kv + (keys.from - piece.from) * stride, stride,
+                          (int)(keys.to - keys.from)},
+            op->kv.head_size, s->mixed + (size_t)j * stride, stride);
+    }
+}
+
 /* One span for all rows of the tile: keys, and where these are any: max, sum, mixed. The thread
  * goes on with the span `next` of next_kv_head. */
 static void attend(const struct op_attention *op, struct part part, const struct tile *tile,
@@ -139,15 +170,18 @@ static void attend(const struct op_attention *op, struct part part, const struct
     int sequence = op->batch->seq_of[tile->token];
     struct range any = intersect(op, tile, span, s->keys);
     if (any.to == 0) return;
-    int n_keys = (int)(any.to - any.from);
     memset(s->mixed, 0, (size_t)n_rows * stride * sizeof *s->mixed);
     memset(s->p, 0, (size_t)n_rows * P_STRIDE * sizeof *s->p);
 
     struct range last = keys_of(op, tile->token + tile->n_tokens - 1);
-    load(op, part, op->kv.k, sequence, tile->kv_head, any,
-         (struct ahead){op->kv.v, tile->kv_head, any.from, any.to}, s->kv);
-    part.variant->gemm((struct rows){s->kv, stride, n_keys}, (struct rows){s->q, stride, n_rows},
-                       head_size, s->p, P_STRIDE);
+    for (struct range keys = piece_at(any, any.from); keys.from < any.to;
+         keys = piece_at(any, keys.to)) {
+        load(op, part, op->kv.k, sequence, tile->kv_head, keys,
+             (struct ahead){op->kv.v, tile->kv_head, keys.from, any.to}, s->kv);
+        part.variant->gemm((struct rows){s->kv, stride, (int)(keys.to - keys.from)},
+                           (struct rows){s->q, stride, n_rows}, head_size,
+                           s->p + (keys.from - any.from), P_STRIDE);
+    }
     for (int j = 0; j < n_rows; j++) {
         struct range keys = s->keys[j];
         if (keys.from == keys.to) continue;
@@ -155,17 +189,12 @@ static void attend(const struct op_attention *op, struct part part, const struct
                               (int)(keys.to - keys.from), op->scale, &s->max[j], &s->sum[j]);
     }
 
-    load(op, part, op->kv.v, sequence, tile->kv_head, any,
-         (struct ahead){op->kv.k, next_kv_head, next * SPAN, last.to}, s->kv);
-    for (int j = 0, n; j < n_rows; j += n) { /* rows that see the same keys together */
-        struct range keys = s->keys[j];
-        for (n = 1; j + n < n_rows; n++)
-            if (s->keys[j + n].from != keys.from || s->keys[j + n].to != keys.to) break;
-        if (keys.from == keys.to) continue;
-        size_t skip = keys.from - any.from;
-        part.variant->mix((struct rows){s->p + (size_t)j * P_STRIDE + skip, P_STRIDE, n},
-                          (struct rows){s->kv + skip * stride, stride, (int)(keys.to - keys.from)},
-                          head_size, s->mixed + (size_t)j * stride, stride);
+    for (struct range keys = piece_at(any, any.from); keys.from < any.to;
+         keys = piece_at(any, keys.to)) {
+        size_t later = next * SPAN + (keys.from - any.from);
+        load(op, part, op->kv.v, sequence, tile->kv_head, keys,
+             (struct ahead){op->kv.k, next_kv_head, later, last.to}, s->kv);
+        mix_piece(op, part, n_rows, keys, any.from);
     }
 }
 

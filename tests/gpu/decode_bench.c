@@ -200,7 +200,7 @@ static void measure_roof(void) {
 }
 
 static void *at(const void *field) {
-    return batch.memory + ((const unsigned char *)field - (const unsigned char *)0);
+    return batch.memory + (uintptr_t)field;
 }
 
 /* n_seqs sequences whose last n_new tokens end at `context`. Sequences beyond 8 share keys. */

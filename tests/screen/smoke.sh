@@ -75,7 +75,7 @@ wait_for 5 '^>$'
 text 'Tell me a long story about a river.'
 keys Enter
 wait_for 60 'answering'
-sleep 1
+sleep 0.2
 keys C-c
 wait_for 10 'interrupted; seed'
 text '/regen'

@@ -668,12 +668,12 @@ static void test_completion(void **state) {
     (void)state;
     char line[300], expected[600];
     open_chat(NULL);
-    assert_completes("/se", 0, "/set /seed");
+    assert_completes("/se", 0, "/set /seed /search");
     assert_completes("／ex", 0, "／exit ／export");
     assert_completes("hello", 0, "");
     assert_completes("hello /se", 0, "");
     assert_completes("/nonsense x", 0, "");
-    assert_completes("/help re", 6, "reset regen resume");
+    assert_completes("/help re", 6, "reset regen resume rename");
     assert_completes("/set top", 5, "top_k top_p");
     assert_completes("/set sampling.top_", 5, "sampling.top_k sampling.top_p");
     assert_completes("/set think o", 11, "on off");
