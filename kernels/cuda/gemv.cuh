@@ -302,7 +302,6 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
     const int n_atoms = (int)((long long)p.n_atoms * (blockIdx.x + 1) / gridDim.x) - first;
     const int n_rows = n_atoms * Job::ATOM, n_groups = (n_rows + GEMV_ROWS - 1) / GEMV_ROWS;
 
-    let_next_begin();
     for (int i = (int)threadIdx.x; i < n_groups * GEMV_ROWS; i += GEMV_THREADS)
         rows[i] = i < n_rows ? job.row(first + i / Job::ATOM, i % Job::ATOM) : NULL;
     __syncthreads();
@@ -321,6 +320,7 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
     typename Job::facts own = {};
     if (own_atom < n_atoms) own = job.facts_of(first + own_atom, own_col);
 
+    let_next_begin(); /* with this ring filled: its copies come before the next kernel's */
     wait_for_previous();
     if (own_atom < n_atoms) job.look_up(own, first + own_atom, own_col);
     size_t x_stride = (size_t)p.x_stride;
