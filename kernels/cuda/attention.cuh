@@ -36,8 +36,8 @@ enum op_status attention_split(struct cuda_device *cuda, const struct attention_
 /* Do the tensor cores take queries of that activation format and keys of that cache as they are?
  * bfloat16 is exact in half. */
 static inline bool attention_fits(const struct cuda_device *cuda, const struct attention_args &a) {
-    const bool is_exact = a.activation == a.kv.format ||
-                          (a.activation == FORMAT_BF16 && a.kv.format == FORMAT_F16);
+    const bool is_exact =
+        a.activation == a.kv.format || (a.activation == FORMAT_BF16 && a.kv.format == FORMAT_F16);
     return cuda->capability >= 80 && a.kv.head_size <= 128 && a.kv.head_size % 8 == 0 && is_exact &&
            a.activation != FORMAT_F32;
 }
@@ -90,8 +90,6 @@ template <> __device__ __forceinline__ unsigned pack_two<bf16>(float a, float b)
 
 /* Where 16-byte piece `piece` of key `key` of a tile lies: pieces of eight neighbouring keys are
  * spread over the banks. */
-template <int HEAD>
-static __device__ __forceinline__ int place_of(int key, int piece) {
+template <int HEAD> static __device__ __forceinline__ int place_of(int key, int piece) {
     return key * HEAD + ((piece ^ (key & 7)) * 8);
 }
-

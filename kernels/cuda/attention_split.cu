@@ -94,7 +94,8 @@ static __device__ __forceinline__ void weigh_parts(float *factors, const float *
         const float total = warp_sum(weights[0] * sum[0] + weights[1] * sum[1]);
 #pragma unroll
         for (int i = 0; i < 2; i++)
-            if (i * WARP + lane < n) factors[h * MOST_SPLITS + i * WARP + lane] = weights[i] / total;
+            if (i * WARP + lane < n)
+                factors[h * MOST_SPLITS + i * WARP + lane] = weights[i] / total;
     }
 }
 
@@ -165,11 +166,10 @@ static __global__ void __launch_bounds__(THREADS, 3) split_kernel(const struct a
             const size_t row = t * (size_t)a.heads + (size_t)(first_head + head);
             q[s][i] = 0;
             if (head >= n_heads || at >= n) continue;
-            unsigned two = *(const unsigned *)((const unsigned short *)a.q +
-                                               row * (size_t)n + (size_t)at);
+            unsigned two =
+                *(const unsigned *)((const unsigned short *)a.q + row * (size_t)n + (size_t)at);
             if (std::is_same<T, f16>::value && a.activation == FORMAT_BF16)
-                two = pack_two<f16>(__uint_as_float(two << 16),
-                                    __uint_as_float(two & 0xffff0000u));
+                two = pack_two<f16>(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000u));
             q[s][i] = two;
         }
     float y[HEAD / 8][4], largest[2] = {-CUDART_INF_F, -CUDART_INF_F}, sum[2] = {0, 0};
@@ -180,7 +180,8 @@ static __global__ void __launch_bounds__(THREADS, 3) split_kernel(const struct a
     const float scale = a.scale * 1.44269504f; /* weights are powers of two */
 
     if (has_newest) wait_for_copies<0>();
-    for (int round = 0, stage = 0; round < n_rounds; round++, stage = stage + 1 == DEPTH ? 0 : stage + 1) {
+    for (int round = 0, stage = 0; round < n_rounds;
+         round++, stage = stage + 1 == DEPTH ? 0 : stage + 1) {
         T *k = tiles + stage * STAGE, *v = k + TILE;
         const int first = keys.begin + round * KEYS + warp * 16;
         wait_for_copies<DEPTH - 1>();
@@ -256,7 +257,8 @@ static __global__ void __launch_bounds__(THREADS, 3) split_kernel(const struct a
         if (lane % 4 == 0) to[n] = largest[r], to[n + 1] = sum[r];
     }
     __syncthreads();
-    float *own = a.partial + (t * (size_t)a.heads + (size_t)first_head) * (size_t)a.n_splits * width;
+    float *own =
+        a.partial + (t * (size_t)a.heads + (size_t)first_head) * (size_t)a.n_splits * width;
     for (int x = (int)threadIdx.x; x < n_heads * n; x += THREADS) {
         const int h = x / n, i = x % n;
         const float *from = parts + (size_t)h * width;
@@ -327,7 +329,8 @@ static enum op_status split_launch(struct cuda_device *cuda, struct attention_ar
                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
     if (status != OP_OK) return status;
     return launch(cuda, split_kernel<T, HEAD>,
-                  dim3((unsigned)a.n_splits, (unsigned)n_tiles, (unsigned)rows), THREADS, shared, a);
+                  dim3((unsigned)a.n_splits, (unsigned)n_tiles, (unsigned)rows), THREADS, shared,
+                  a);
 }
 
 template <typename T>

@@ -21,9 +21,9 @@ enum { N_WARPS = 8, THREADS = N_WARPS * WARP, ROWS = 16 * N_WARPS, KEYS = 64 };
 
 /* Which rows a block has. Rows behind the last sequence are padding: they become 0. */
 struct tile {
-    int sequence;     /* -1: nothing to do */
-    int first, n;     /* tokens of the sequence in this pass */
-    int row;          /* of the tall matrix: the tile's first */
+    int sequence; /* -1: nothing to do */
+    int first, n; /* tokens of the sequence in this pass */
+    int row;      /* of the tall matrix: the tile's first */
 };
 
 static __device__ __forceinline__ struct tile find_tile(const struct attention_args &a, int group) {
@@ -73,7 +73,8 @@ static __device__ __forceinline__ struct own_rows find_rows(const struct attenti
     struct own_rows r;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const int row = tile.row + (int)threadIdx.x / WARP * 16 + (int)threadIdx.x % WARP / 4 + 8 * i;
+        const int row =
+            tile.row + (int)threadIdx.x / WARP * 16 + (int)threadIdx.x % WARP / 4 + 8 * i;
         const bool is_there = row < tile.n * group;
         r.token[i] = is_there ? tile.first + row / group : -1;
         r.head[i] = (int)blockIdx.y * group + row % group;
@@ -126,8 +127,7 @@ static __global__ void __launch_bounds__(THREADS) tiles_kernel(const struct atte
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int at = s * 16 + i / 2 * 8 + lane % 4 * 2;
-            q[s][i] =
-                pack_two<T>(query(a, rows, i % 2, at), query(a, rows, i % 2, at + 1));
+            q[s][i] = pack_two<T>(query(a, rows, i % 2, at), query(a, rows, i % 2, at + 1));
         }
     float y[HEAD / 8][4], largest[2] = {-CUDART_INF_F, -CUDART_INF_F}, sum[2] = {0, 0};
 #pragma unroll

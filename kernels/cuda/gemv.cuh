@@ -92,7 +92,8 @@ static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, in
     return p;
 }
 
-/* c += a b: a 16 rows by 16, b 16 by 8 columns. a: low and high eight rows' first and second pairs. */
+/* c += a b: a 16 rows by 16, b 16 by 8 columns. a: low and high eight rows' first and second pairs.
+ */
 template <typename T>
 static __device__ __forceinline__ void gemv_multiply(float *c, unsigned low_1, unsigned high_1,
                                                      unsigned low_2, unsigned high_2, unsigned b_1,
@@ -125,7 +126,8 @@ struct gemv_cursor {
     int group, slice, chunk, end; /* end: of the slice's chunks */
 };
 
-static __device__ __forceinline__ void gemv_enter(struct gemv_cursor &c, const struct gemv_plan &p) {
+static __device__ __forceinline__ void gemv_enter(struct gemv_cursor &c,
+                                                  const struct gemv_plan &p) {
     c.chunk = c.slice * p.chunks + min(c.slice, p.n_longer);
     c.end = c.chunk + p.chunks + (c.slice < p.n_longer ? 1 : 0);
 }
@@ -146,9 +148,7 @@ static __device__ __forceinline__ void gemv_next(struct gemv_cursor &c, const st
 }
 
 /* The two rows that a lane copies from, at its columns of the chunk that is next; NULL: no row. */
-template <typename T> struct gemv_source {
-    const T *low, *high;
-};
+template <typename T> struct gemv_source { const T *low, *high; };
 
 template <typename T>
 static __device__ __forceinline__ void gemv_aim(struct gemv_source<T> &from,
@@ -210,8 +210,7 @@ static __device__ __forceinline__ struct gemv_eight gemv_load_eight(const float 
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }
 
-template <typename T>
-static __device__ __forceinline__ uint4 gemv_pack(const float *v) {
+template <typename T> static __device__ __forceinline__ uint4 gemv_pack(const float *v) {
     union {
         uint4 packed;
         unsigned short halves[8];
@@ -306,7 +305,9 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
         rows[i] = i < n_rows ? job.row(first + i / Job::ATOM, i % Job::ATOM) : NULL;
     __syncthreads();
     struct gemv_cursor fetched = gemv_first(warp, p), c = fetched;
-    struct gemv_source<T> from = {NULL, NULL};
+    struct gemv_source<T> from = {
+        NULL, NULL
+    };
     gemv_aim(from, fetched, n_groups, rows);
 #pragma unroll
     for (int i = 0; i < DEPTH; i++)
@@ -394,10 +395,10 @@ static enum op_status gemv_launch(struct cuda_device *cuda, const Job &job, int 
             return OP_NOT_SUPPORTED;
         void (*kernel)(Job, struct gemv_plan, const T *, const int *, const float *, float) =
             plan.depth == 2 ? gemv_kernel<T, NORM, 2, Job> : gemv_kernel<T, NORM, 3, Job>;
-        const enum op_status status = cuda_status(
-            cuda,
-            cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 (int)plan.shared_bytes));
+        const enum op_status status =
+            cuda_status(cuda, cudaFuncSetAttribute((const void *)kernel,
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   (int)plan.shared_bytes));
         if (status != OP_OK) return status;
         return launch(cuda, kernel, dim3(plan.n_blocks), GEMV_THREADS, plan.shared_bytes, job, plan,
                       (const T *)x, outputs, norm, eps);
