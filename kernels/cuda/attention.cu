@@ -4,7 +4,8 @@
  * few rows     split over the keys (Flash-Decoding): a block takes a stretch of the keys of one
  *              key/value head for all queries that share it, so that a key is read once. What the
  *              stretches came to is put together, in their order, by the block that is last.
- * many rows    attention_tiles.cu
+ * one row of each sequence, on tensor cores    attention_split.cu
+ * many rows, on tensor cores                   attention_tiles.cu
  * odd heads    a warp for each query, value by value.
  */
 #include "kernels/cuda/attention.cuh"
@@ -23,9 +24,7 @@ enum {
 };
 
 /* Eight values of a cache as they are stored, then as float. */
-template <typename T> struct eight {
-    uint4 v[sizeof(T) / 2];
-};
+template <typename T> struct eight { uint4 v[sizeof(T) / 2]; };
 template <typename T> static __device__ __forceinline__ eight<T> load_eight(const T *from) {
     eight<T> e;
 #pragma unroll
@@ -39,9 +38,7 @@ static __device__ __forceinline__ void unpack_eight(const eight<T> &e, float *ou
 }
 
 /* What some keys came to for one head: weights relative to e^largest. */
-template <int HEADS> struct softmax {
-    float largest[HEADS], sum[HEADS], values[HEADS][VALUES];
-};
+template <int HEADS> struct softmax { float largest[HEADS], sum[HEADS], values[HEADS][VALUES]; };
 
 /* A weight relative to the largest score; nothing seen yet (-infinity) weighs nothing. */
 static __device__ __forceinline__ float weight_of(float score, float largest) {
@@ -89,9 +86,7 @@ static __device__ __forceinline__ void write_row(const struct attention_args &a,
 }
 
 /* Keys j + u * PARTS + part of this lane, u < UNROLL, as far as they lie in [from, to). */
-template <typename T> struct some_keys {
-    eight<T> k[UNROLL], v[UNROLL];
-};
+template <typename T> struct some_keys { eight<T> k[UNROLL], v[UNROLL]; };
 
 template <typename T, int PARTS>
 static __device__ __forceinline__ void load_keys(some_keys<T> &some, const struct attention_args &a,
@@ -163,9 +158,8 @@ static __device__ __forceinline__ void weigh_parts(float *weights, const float *
 /* The last block of a tile: what all splits left, put together. */
 template <int HEADS>
 static __device__ __forceinline__ void combine_splits(const struct attention_args &a, size_t t,
-                                                      int first_head, int n_heads,
-                                                      const float *own, int n_splits,
-                                                      float *weights) {
+                                                      int first_head, int n_heads, const float *own,
+                                                      int n_splits, float *weights) {
     const int n = a.kv.head_size;
     const size_t width = (size_t)(n + SUMMARY), head_stride = (size_t)a.n_splits * width;
     weigh_parts(weights, own + n, width, head_stride, n_splits, n_heads);
@@ -270,8 +264,7 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
 #pragma unroll
             for (int step = LANES / 2; step > 0; step /= 2)
 #pragma unroll
-                for (int h = 0; h < HEADS; h++)
-                    scores[h] += __shfl_xor_sync(~0u, scores[h], step);
+                for (int h = 0; h < HEADS; h++) scores[h] += __shfl_xor_sync(~0u, scores[h], step);
             unpack_eight<T>(some.v[u], values);
             if (j + u * PARTS < keys.end) add_key<HEADS>(s, scores, values);
         }
@@ -295,7 +288,8 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
         }
     }
     __syncthreads();
-    float *own = a.partial + (t * (size_t)a.heads + (size_t)first_head) * (size_t)a.n_splits * width;
+    float *own =
+        a.partial + (t * (size_t)a.heads + (size_t)first_head) * (size_t)a.n_splits * width;
     for (int x = (int)threadIdx.x; x < n_heads * n; x += THREADS) {
         const int h = x / n, i = x % n;
         const float *from = shared + (size_t)h * width;
@@ -338,7 +332,8 @@ template <typename T, int LANES, int HEADS>
 static enum op_status split_launch(struct cuda_device *cuda, struct attention_args a, int rows) {
     const int group = a.heads / a.kv.n_kv_heads;
     const int n_tiles = (group + HEADS - 1) / HEADS * a.kv.n_kv_heads;
-    const size_t shared = sizeof(float) * (size_t)(THREADS / WARP * HEADS * (a.kv.head_size + SUMMARY));
+    const size_t shared =
+        sizeof(float) * (size_t)(THREADS / WARP * HEADS * (a.kv.head_size + SUMMARY));
     const size_t part = sizeof(float) * (size_t)a.heads * (size_t)(a.kv.head_size + SUMMARY);
     a.n_splits = cuda->n_sms / (n_tiles * rows);
     if (a.n_splits > MOST_SPLITS) a.n_splits = MOST_SPLITS;
@@ -350,7 +345,8 @@ static enum op_status split_launch(struct cuda_device *cuda, struct attention_ar
                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
     if (status != OP_OK) return status;
     return launch(cuda, split_kernel<T, LANES, HEADS>,
-                  dim3((unsigned)a.n_splits, (unsigned)n_tiles, (unsigned)rows), THREADS, shared, a);
+                  dim3((unsigned)a.n_splits, (unsigned)n_tiles, (unsigned)rows), THREADS, shared,
+                  a);
 }
 
 template <typename T, int LANES>
@@ -396,8 +392,7 @@ static __global__ void any_kernel(const struct attention_args a) {
         values[i] = 0;
     }
     for (int j = first; j <= position; j++) {
-        const int slot =
-            table[j / a.kv.block_tokens] * a.kv.block_tokens + j % a.kv.block_tokens;
+        const int slot = table[j / a.kv.block_tokens] * a.kv.block_tokens + j % a.kv.block_tokens;
         const size_t key = cache_row(a.kv, slot, head / (a.heads / a.kv.n_kv_heads));
         float score = 0;
 #pragma unroll
@@ -436,8 +431,7 @@ enum op_status attention_open(struct cuda_device *cuda) {
     enum op_status status = cuda_status(cuda, cudaMalloc((void **)&cuda->partial, PARTIAL_BYTES));
     if (status == OP_OK)
         status = cuda_status(cuda, cudaMalloc((void **)&cuda->counters, COUNTERS_BYTES));
-    if (status == OP_OK)
-        status = cuda_status(cuda, cudaMemset(cuda->counters, 0, COUNTERS_BYTES));
+    if (status == OP_OK) status = cuda_status(cuda, cudaMemset(cuda->counters, 0, COUNTERS_BYTES));
     return status;
 }
 
@@ -447,8 +441,8 @@ void attention_close(struct cuda_device *cuda) {
 }
 
 static bool is_aligned(const struct op_attention *op) {
-    return op->kv.head_size % VALUES == 0 && (uintptr_t)op->q % 16 == 0 && (uintptr_t)op->kv.k % 16 == 0 &&
-           (uintptr_t)op->kv.v % 16 == 0;
+    return op->kv.head_size % VALUES == 0 && (uintptr_t)op->q % 16 == 0 &&
+           (uintptr_t)op->kv.k % 16 == 0 && (uintptr_t)op->kv.v % 16 == 0;
 }
 
 enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attention *op) {
@@ -468,10 +462,12 @@ enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attentio
         return launch(cuda, any_kernel,
                       dim3((unsigned)rows, blocks_for((size_t)op->heads, THREADS / WARP)), THREADS,
                       0, a);
-    if (!a.is_decode && b->starts) {
-        const enum op_status status = attention_tiles(cuda, a);
-        if (status != OP_NOT_SUPPORTED) return status;
-    }
+    enum op_status status = OP_NOT_SUPPORTED;
+    if (a.is_decode)
+        status = attention_split(cuda, a);
+    else if (b->starts)
+        status = attention_tiles(cuda, a);
+    if (status != OP_NOT_SUPPORTED) return status;
     if (op->kv.format == FORMAT_F16) return split_keys<f16>(cuda, a, rows);
     if (op->kv.format == FORMAT_BF16) return split_keys<bf16>(cuda, a, rows);
     return split_keys<float>(cuda, a, rows);

@@ -14,63 +14,16 @@
 #include "kernels/cuda/attention.cuh"
 
 #include <math_constants.h>
-#include <type_traits>
 
 enum { N_WARPS = 8, THREADS = N_WARPS * WARP, ROWS = 16 * N_WARPS, KEYS = 64 };
-
-/* ---- fragments ---- */
-
-/* c += a b with a [16, 16], b [16, 8]. */
-template <typename T>
-static __device__ __forceinline__ void multiply(float *c, const unsigned *a, unsigned b_1,
-                                                unsigned b_2) {
-#if __CUDA_ARCH__ >= 800
-    if constexpr (std::is_same<T, bf16>::value)
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-            "{%8,%9}, {%0,%1,%2,%3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_1), "r"(b_2));
-    else
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-            "{%8,%9}, {%0,%1,%2,%3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b_1), "r"(b_2));
-#endif
-}
-
-/* Four 8 by 8 matrices whose rows begin at the addresses of lanes 0-7, 8-15, 16-23, 24-31. */
-static __device__ __forceinline__ void load_matrices(unsigned *to, const void *row) {
-    const unsigned address = (unsigned)__cvta_generic_to_shared(row);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
-                 : "memory");
-}
-static __device__ __forceinline__ void load_transposed(unsigned *to, const void *row) {
-    const unsigned address = (unsigned)__cvta_generic_to_shared(row);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-                 : "r"(address)
-                 : "memory");
-}
-
-template <typename T> static __device__ __forceinline__ unsigned pack_two(float a, float b);
-template <> __device__ __forceinline__ unsigned pack_two<f16>(float a, float b) {
-    const __half2 two = __floats2half2_rn(a, b);
-    return *(const unsigned *)&two;
-}
-template <> __device__ __forceinline__ unsigned pack_two<bf16>(float a, float b) {
-    const __nv_bfloat162 two = __floats2bfloat162_rn(a, b);
-    return *(const unsigned *)&two;
-}
 
 /* ---- tiles ---- */
 
 /* Which rows a block has. Rows behind the last sequence are padding: they become 0. */
 struct tile {
-    int sequence;     /* -1: nothing to do */
-    int first, n;     /* tokens of the sequence in this pass */
-    int row;          /* of the tall matrix: the tile's first */
+    int sequence; /* -1: nothing to do */
+    int first, n; /* tokens of the sequence in this pass */
+    int row;      /* of the tall matrix: the tile's first */
 };
 
 static __device__ __forceinline__ struct tile find_tile(const struct attention_args &a, int group) {
@@ -82,13 +35,6 @@ static __device__ __forceinline__ struct tile find_tile(const struct attention_a
         left -= n_tiles;
     }
     return {-1, 0, 0, 0};
-}
-
-/* Where 16-byte piece `piece` of key `key` of a tile lies: pieces of eight neighbouring keys are
- * spread over the banks. */
-template <int HEAD>
-static __device__ __forceinline__ int place_of(int key, int piece) {
-    return key * HEAD + ((piece ^ (key & 7)) * 8);
 }
 
 /* Starts bringing keys [first, first + KEYS) as far as they are before `end`; zeros behind. */
@@ -127,7 +73,8 @@ static __device__ __forceinline__ struct own_rows find_rows(const struct attenti
     struct own_rows r;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const int row = tile.row + (int)threadIdx.x / WARP * 16 + (int)threadIdx.x % WARP / 4 + 8 * i;
+        const int row =
+            tile.row + (int)threadIdx.x / WARP * 16 + (int)threadIdx.x % WARP / 4 + 8 * i;
         const bool is_there = row < tile.n * group;
         r.token[i] = is_there ? tile.first + row / group : -1;
         r.head[i] = (int)blockIdx.y * group + row % group;
@@ -180,8 +127,7 @@ static __global__ void __launch_bounds__(THREADS) tiles_kernel(const struct atte
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             const int at = s * 16 + i / 2 * 8 + lane % 4 * 2;
-            q[s][i] =
-                pack_two<T>(query(a, rows, i % 2, at), query(a, rows, i % 2, at + 1));
+            q[s][i] = pack_two<T>(query(a, rows, i % 2, at), query(a, rows, i % 2, at + 1));
         }
     float y[HEAD / 8][4], largest[2] = {-CUDART_INF_F, -CUDART_INF_F}, sum[2] = {0, 0};
 #pragma unroll
@@ -311,11 +257,7 @@ static enum op_status tiles_heads(struct cuda_device *cuda, const struct attenti
 }
 
 enum op_status attention_tiles(struct cuda_device *cuda, const struct attention_args &a) {
-    /* queries must be exact in the cache's format: bfloat16's are in half */
-    const bool is_exact = a.activation == a.kv.format ||
-                          (a.activation == FORMAT_BF16 && a.kv.format == FORMAT_F16);
-    if (cuda->capability < 80 || a.kv.head_size > 128 || a.kv.head_size % 8 != 0 || !is_exact)
-        return OP_NOT_SUPPORTED;
+    if (!attention_fits(cuda, a)) return OP_NOT_SUPPORTED;
     if (a.kv.format == FORMAT_F16) return tiles_heads<f16>(cuda, a);
     if (a.kv.format == FORMAT_BF16) return tiles_heads<bf16>(cuda, a);
     return OP_NOT_SUPPORTED;

@@ -63,6 +63,10 @@ enum op_status cuda_status(struct cuda_device *cuda, cudaError_t error);
 template <typename... Parameters, typename... Arguments>
 static enum op_status launch(struct cuda_device *cuda, void (*kernel)(Parameters...), dim3 grid,
                              int threads, size_t shared, Arguments... arguments) {
+    /* all kernels with the same: a multiprocessor that has to change its split between cache and
+     * shared memory drains first, and the blocks of two kernels would not lie side by side */
+    cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                         cudaSharedmemCarveoutMaxShared);
     cudaLaunchAttribute attribute = {};
     attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -98,11 +98,10 @@ static enum op_status cuda_download(struct device *device, void *to, const void 
     enum op_status status = cuda_sync(device); /* the staging buffer is free */
     for (size_t done = 0; done < bytes && status == OP_OK;) {
         const size_t left = bytes - done, some = left < STAGING_BYTES ? left : STAGING_BYTES;
-        status = cuda_status(cuda, cudaMemcpyAsync(cuda->staging,
-                                                   (const unsigned char *)from + done, some,
-                                                   cudaMemcpyDeviceToHost, cuda->stream));
-        if (status == OP_OK)
-            status = cuda_status(cuda, cudaStreamSynchronize(cuda->stream));
+        status =
+            cuda_status(cuda, cudaMemcpyAsync(cuda->staging, (const unsigned char *)from + done,
+                                              some, cudaMemcpyDeviceToHost, cuda->stream));
+        if (status == OP_OK) status = cuda_status(cuda, cudaStreamSynchronize(cuda->stream));
         if (status == OP_OK) memcpy((unsigned char *)to + done, cuda->staging, some);
         done += some;
     }
@@ -261,8 +260,8 @@ static void cuda_recording_free(struct device *, struct recording *recording) {
 static enum op_status cuda_record_begin(struct device *device) {
     struct cuda_device *cuda = cuda_of(device);
     if (cuda->is_recording) return OP_NOT_SUPPORTED; /* one inside another */
-    const enum op_status status = cuda_status(
-        cuda, cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal));
+    const enum op_status status =
+        cuda_status(cuda, cudaStreamBeginCapture(cuda->stream, cudaStreamCaptureModeThreadLocal));
     cuda->is_recording = status == OP_OK;
     cuda->recording_status = OP_OK;
     return status;
@@ -280,8 +279,8 @@ static enum op_status cuda_record_end(struct device *device, struct recording **
         cuda_status(cuda, cudaStreamEndCapture(cuda->stream, &recording->graph));
     if (status == OP_OK) status = cuda->recording_status;
     if (status == OP_OK)
-        status = cuda_status(cuda,
-                             cudaGraphInstantiate(&recording->executable, recording->graph, 0));
+        status =
+            cuda_status(cuda, cudaGraphInstantiate(&recording->executable, recording->graph, 0));
     if (status == OP_OK)
         *out = recording;
     else
@@ -368,8 +367,8 @@ static enum op_status check_card(struct cuda_device *cuda, char *reason, size_t 
 }
 
 static enum op_status take_resources(struct cuda_device *cuda, char *reason, size_t room) {
-    enum op_status status = cuda_status(
-        cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
+    enum op_status status =
+        cuda_status(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     if (status == OP_OK)
         status = cuda_status(cuda, cudaHostAlloc(&cuda->staging, STAGING_BYTES, 0));
     for (int i = 0; i < 2 && status == OP_OK; i++) {

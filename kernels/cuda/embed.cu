@@ -21,7 +21,8 @@ static __global__ void embed_kernel(struct op_embed op, const int *tokens, const
     const int token = is_padding ? 0 : token_of(op, tokens, t);
     const T *row = table + (size_t)token * (size_t)n;
     T *y = (T *)op.y + t * (size_t)n;
-    for (int i = (int)threadIdx.x; i < n; i += THREADS) y[i] = is_padding ? from_float<T>(0) : row[i];
+    for (int i = (int)threadIdx.x; i < n; i += THREADS)
+        y[i] = is_padding ? from_float<T>(0) : row[i];
     if (threadIdx.x == 0 && !is_padding && op.seen) op.seen[slot] = token;
 }
 

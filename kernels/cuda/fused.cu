@@ -111,7 +111,10 @@ template <typename T> struct qkv_raw_job : qkv_rows<T> {
         const int heads = part == 0 ? this->n_heads : this->n_kv_heads;
         const int2 at = pair_at(atom % n_pairs, n_pairs, this->rope.interleaved);
         const float *bias = this->bias_of(part);
-        T *to = (part == 0 ? q : part == 1 ? k : v) + ((size_t)col * (size_t)heads + (size_t)own) * (size_t)n;
+        T *to = (part == 0   ? q
+                 : part == 1 ? k
+                             : v) +
+                ((size_t)col * (size_t)heads + (size_t)own) * (size_t)n;
         to[at.x] = from_float<T>(sums[0] + (bias ? bias[own * n + at.x] : 0));
         to[at.y] = from_float<T>(sums[1] + (bias ? bias[own * n + at.y] : 0));
     }
@@ -182,8 +185,9 @@ template <typename T>
 static enum op_status qkv_finish(struct cuda_device *cuda, const struct op_qkv *op, const T *k,
                                  const T *v) {
     const struct finish_args<T> a = {
-        (T *)op->q, k,      v,         op->q_norm, op->k_norm, op->eps, op->rope,
-        op->kv,     op->heads, row_facts_of(op->batch)};
+        (T *)op->q, k, v, op->q_norm, op->k_norm, op->eps, op->rope, op->kv, op->heads,
+            row_facts_of(op->batch)
+    };
     const size_t heads = (size_t)(op->heads + 2 * op->kv.n_kv_heads);
     const dim3 grid((unsigned)op->batch->n_rows, blocks_for(heads, FINISH_THREADS / WARP));
     return launch(cuda, qkv_finish_kernel<T>, grid, FINISH_THREADS, 0, a);
@@ -195,21 +199,13 @@ template <typename T> static enum op_status qkv(struct cuda_device *cuda, const 
     T *h = (T *)op->scratch, *k = h + (size_t)rows * (size_t)hidden;
     T *v = k + (size_t)rows * (size_t)n_kv;
     const struct qkv_rows<T> weights = {
-        (const T *)op->wq->data,
-        (const T *)op->wk->data,
-        (const T *)op->wv->data,
-        op->bq,
-        op->bk,
-        op->bv,
-        op->rope,
-        op->heads,
-        op->kv.n_kv_heads,
-        hidden};
-    const bool is_aligned = gemv_can<T>(op->wq, op->x) && gemv_can<T>(op->wk, h) &&
-                            gemv_can<T>(op->wv, h);
-    const struct qkv_job<T> job = {
-        {weights}, (T *)op->q, op->kv, row_facts_of(op->batch)};
-    const struct qkv_raw_job<T> raw = {{weights}, (T *)op->q, k, v};
+        (const T *)op->wq->data, (const T *)op->wk->data, (const T *)op->wv->data, op->bq, op->bk,
+            op->bv, op->rope, op->heads, op->kv.n_kv_heads, hidden
+    };
+    const bool is_aligned =
+        gemv_can<T>(op->wq, op->x) && gemv_can<T>(op->wk, h) && gemv_can<T>(op->wv, h);
+    const struct qkv_job<T> job = { {weights}, (T *)op->q, op->kv, row_facts_of(op->batch) };
+    const struct qkv_raw_job<T> raw = { {weights}, (T *)op->q, k, v };
     enum op_status status = OP_NOT_SUPPORTED;
 
     if (is_aligned && rows == 1 && !op->q_norm && !op->k_norm)
@@ -261,16 +257,16 @@ template <typename T>
 static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up *op) {
     const int rows = op->rows, hidden = op->gate->cols, n = op->gate->rows;
     T *h = (T *)op->scratch, *up = h + (size_t)rows * (size_t)hidden;
-    const struct gate_up_job<T> job = {(const T *)op->gate->data, (const T *)op->up->data,
-                                       (T *)op->y, n, hidden};
+    const struct gate_up_job<T> job = {
+        (const T *)op->gate->data, (const T *)op->up->data, (T *)op->y, n, hidden
+    };
     const bool is_aligned = gemv_can<T>(op->gate, op->x) && gemv_can<T>(op->up, h);
     enum op_status status = OP_NOT_SUPPORTED;
     if (is_aligned && rows == 1)
         status = gemv_normed<T>(cuda, job, n, hidden, op->x, NULL, op->norm, op->eps);
     if (status != OP_NOT_SUPPORTED) return status;
     TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
-    if (is_aligned && rows <= GEMV_MAX_COLS)
-        status = gemv<T>(cuda, job, n, hidden, rows, h, NULL);
+    if (is_aligned && rows <= GEMV_MAX_COLS) status = gemv<T>(cuda, job, n, hidden, rows, h, NULL);
     if (status != OP_NOT_SUPPORTED) return status;
     TRY(product(cuda, op->y, h, op->gate, NULL, rows));
     TRY(product(cuda, up, h, op->up, NULL, rows));
@@ -306,7 +302,7 @@ template <typename T> struct head_job {
 template <typename T>
 static enum op_status head(struct cuda_device *cuda, const struct op_head *op) {
     const int rows = op->batch->n_outputs, hidden = op->w->cols;
-    const struct head_job<T> job = {(const T *)op->w->data, op->logits, op->w->rows, hidden};
+    const struct head_job<T> job = { (const T *)op->w->data, op->logits, op->w->rows, hidden };
     enum op_status status = OP_NOT_SUPPORTED;
     if (rows == 1 && gemv_can<T>(op->w, op->x))
         status = gemv_normed<T>(cuda, job, op->w->rows, hidden, op->x, op->batch->outputs, op->norm,

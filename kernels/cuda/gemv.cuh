@@ -26,9 +26,6 @@
 #ifndef GEMV_WARPS
 #define GEMV_WARPS 16
 #endif
-#ifndef GEMV_DEPTH
-#define GEMV_DEPTH 3
-#endif
 enum {
     GEMV_THREADS = GEMV_WARPS * WARP,
     GEMV_ROWS = 16,
@@ -44,6 +41,7 @@ struct gemv_plan {
     int n_slices;   /* that a row's chunks are cut into: the first `n_longer` have one more */
     int chunks, n_longer;
     int unit_groups, unit_slices; /* how far on a warp's next unit is */
+    int depth;                    /* of the ring: two where x takes much, so that two blocks fit */
     int x_stride;                 /* of a column of x in shared memory; 0: x is read where it is */
     unsigned n_blocks;
     size_t x_at, parts_at, rows_at, shared_bytes; /* shared memory behind the ring */
@@ -68,7 +66,7 @@ static inline size_t gemv_place(size_t *end, size_t bytes) {
 
 static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, int n_atoms,
                                               int rows_per_atom, int k, int n_cols) {
-    enum { MOST_ATOMS = 2048, MOST_X_BYTES = 64 << 10 }; /* of a block */
+    enum { MOST_ATOMS = 2048, MOST_X_BYTES = 64 << 10, MUCH_X_BYTES = 16 << 10 }; /* of a block */
     struct gemv_plan p = {};
     int n_blocks = cuda->n_sms;
     while ((n_atoms + n_blocks - 1) / n_blocks > MOST_ATOMS) n_blocks += cuda->n_sms;
@@ -84,7 +82,8 @@ static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, in
     p.x_stride = n_chunks * GEMV_CHUNK + GEMV_CHUNK / 2;
     if ((size_t)n_cols * (size_t)p.x_stride * 2 > MOST_X_BYTES) p.x_stride = 0;
     p.n_blocks = (unsigned)n_blocks;
-    size_t end = (size_t)GEMV_DEPTH * GEMV_STEP * 16;
+    p.depth = (size_t)n_cols * (size_t)p.x_stride * 2 > MUCH_X_BYTES ? 2 : 3;
+    size_t end = (size_t)p.depth * GEMV_STEP * 16;
     p.x_at = gemv_place(&end, (size_t)n_cols * (size_t)p.x_stride * 2);
     p.parts_at = gemv_place(&end, sizeof(float) * (size_t)(n_groups * GEMV_ROWS) *
                                       (size_t)(p.n_slices * n_cols));
@@ -93,7 +92,8 @@ static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, in
     return p;
 }
 
-/* c += a b: a 16 rows by 16, b 16 by 8 columns. a: low and high eight rows' first and second pairs. */
+/* c += a b: a 16 rows by 16, b 16 by 8 columns. a: low and high eight rows' first and second pairs.
+ */
 template <typename T>
 static __device__ __forceinline__ void gemv_multiply(float *c, unsigned low_1, unsigned high_1,
                                                      unsigned low_2, unsigned high_2, unsigned b_1,
@@ -126,7 +126,8 @@ struct gemv_cursor {
     int group, slice, chunk, end; /* end: of the slice's chunks */
 };
 
-static __device__ __forceinline__ void gemv_enter(struct gemv_cursor &c, const struct gemv_plan &p) {
+static __device__ __forceinline__ void gemv_enter(struct gemv_cursor &c,
+                                                  const struct gemv_plan &p) {
     c.chunk = c.slice * p.chunks + min(c.slice, p.n_longer);
     c.end = c.chunk + p.chunks + (c.slice < p.n_longer ? 1 : 0);
 }
@@ -147,9 +148,7 @@ static __device__ __forceinline__ void gemv_next(struct gemv_cursor &c, const st
 }
 
 /* The two rows that a lane copies from, at its columns of the chunk that is next; NULL: no row. */
-template <typename T> struct gemv_source {
-    const T *low, *high;
-};
+template <typename T> struct gemv_source { const T *low, *high; };
 
 template <typename T>
 static __device__ __forceinline__ void gemv_aim(struct gemv_source<T> &from,
@@ -211,8 +210,7 @@ static __device__ __forceinline__ struct gemv_eight gemv_load_eight(const float 
     return {{a.x, a.y, a.z, a.w, b.x, b.y, b.z, b.w}};
 }
 
-template <typename T>
-static __device__ __forceinline__ uint4 gemv_pack(const float *v) {
+template <typename T> static __device__ __forceinline__ uint4 gemv_pack(const float *v) {
     union {
         uint4 packed;
         unsigned short halves[8];
@@ -288,7 +286,7 @@ static __device__ __forceinline__ uint4 gemv_x(const T *x, size_t stride, int at
  *   look_up(facts &, atom, col)           what earlier kernels wrote, as early as can be
  *   finish(facts, atom, col, sums)
  */
-template <typename T, bool NORM, class Job>
+template <typename T, bool NORM, int DEPTH, class Job>
 static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
     gemv_kernel(const Job job, const struct gemv_plan p, const T *x, const int *outputs,
                 const float *norm, float eps) {
@@ -303,15 +301,16 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
     const int n_atoms = (int)((long long)p.n_atoms * (blockIdx.x + 1) / gridDim.x) - first;
     const int n_rows = n_atoms * Job::ATOM, n_groups = (n_rows + GEMV_ROWS - 1) / GEMV_ROWS;
 
-    let_next_begin();
     for (int i = (int)threadIdx.x; i < n_groups * GEMV_ROWS; i += GEMV_THREADS)
         rows[i] = i < n_rows ? job.row(first + i / Job::ATOM, i % Job::ATOM) : NULL;
     __syncthreads();
     struct gemv_cursor fetched = gemv_first(warp, p), c = fetched;
-    struct gemv_source<T> from = {NULL, NULL};
+    struct gemv_source<T> from = {
+        NULL, NULL
+    };
     gemv_aim(from, fetched, n_groups, rows);
 #pragma unroll
-    for (int i = 0; i < GEMV_DEPTH; i++)
+    for (int i = 0; i < DEPTH; i++)
         gemv_fetch<T>(fetched, from, p, n_groups, rows, ring + i * GEMV_STEP);
 
     struct gemv_eight norm_weights = {};
@@ -322,6 +321,7 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
     typename Job::facts own = {};
     if (own_atom < n_atoms) own = job.facts_of(first + own_atom, own_col);
 
+    let_next_begin(); /* with this ring filled: its copies come before the next kernel's */
     wait_for_previous();
     if (own_atom < n_atoms) job.look_up(own, first + own_atom, own_col);
     size_t x_stride = (size_t)p.x_stride;
@@ -336,12 +336,12 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
     __syncthreads();
 
     float sums[4] = {0, 0, 0, 0};
-    for (int slot = 0; c.group < n_groups; slot = slot + 1 == GEMV_DEPTH ? 0 : slot + 1) {
+    for (int slot = 0; c.group < n_groups; slot = slot + 1 == DEPTH ? 0 : slot + 1) {
         const uint4 *place = ring + slot * GEMV_STEP;
         const int at = c.chunk * GEMV_CHUNK + lane % 4 * 8;
         const uint4 x_1 = gemv_x(x_from, x_stride, at, p);
         const uint4 x_2 = gemv_x(x_from, x_stride, at + GEMV_CHUNK / 2, p);
-        wait_for_copies<GEMV_DEPTH - 1>();
+        wait_for_copies<DEPTH - 1>();
         const uint4 low_1 = place[0], high_1 = place[GEMV_THREADS];
         const uint4 low_2 = place[2 * GEMV_THREADS], high_2 = place[3 * GEMV_THREADS];
         gemv_fetch<T>(fetched, from, p, n_groups, rows, ring + slot * GEMV_STEP);
@@ -394,11 +394,11 @@ static enum op_status gemv_launch(struct cuda_device *cuda, const Job &job, int 
         if (plan.shared_bytes > (size_t)cuda->shared_bytes || (NORM && plan.x_stride == 0))
             return OP_NOT_SUPPORTED;
         void (*kernel)(Job, struct gemv_plan, const T *, const int *, const float *, float) =
-            gemv_kernel<T, NORM, Job>;
-        const enum op_status status = cuda_status(
-            cuda,
-            cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                 (int)plan.shared_bytes));
+            plan.depth == 2 ? gemv_kernel<T, NORM, 2, Job> : gemv_kernel<T, NORM, 3, Job>;
+        const enum op_status status =
+            cuda_status(cuda, cudaFuncSetAttribute((const void *)kernel,
+                                                   cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                   (int)plan.shared_bytes));
         if (status != OP_OK) return status;
         return launch(cuda, kernel, dim3(plan.n_blocks), GEMV_THREADS, plan.shared_bytes, job, plan,
                       (const T *)x, outputs, norm, eps);

@@ -31,7 +31,8 @@ template <typename T, typename Y> struct linear_job {
 template <typename T, typename Y>
 static enum op_status few_rows(struct cuda_device *cuda, const struct op_linear *op) {
     const struct linear_job<T, Y> job = {
-        (const T *)op->w->data, (Y *)op->y, op->bias, op->w->rows, op->w->cols, op->accumulate};
+        (const T *)op->w->data, (Y *)op->y, op->bias, op->w->rows, op->w->cols, op->accumulate
+    };
     return gemv<T>(cuda, job, op->w->rows, op->w->cols, op->rows, op->x, NULL);
 }
 

@@ -70,8 +70,8 @@ static enum op_status expand(struct cuda_device *cuda, void *to, const void *fro
     switch (format) {
 #define FORMAT(id, ...)                                                                            \
     case FORMAT_##id:                                                                              \
-        expand_##id<T><<<blocks, THREADS, 0, cuda->stream>>>((T *)to,                              \
-                                                             (const struct block_##id *)from, n);  \
+        expand_##id<T>                                                                             \
+            <<<blocks, THREADS, 0, cuda->stream>>>((T *)to, (const struct block_##id *)from, n);   \
         break;
 #include "kernels/formats.def"
 #undef FORMAT
@@ -92,8 +92,7 @@ static enum op_status send(struct reader *r, size_t first, size_t n) {
     const struct format_info *info = &format_table[l->format];
     const size_t bytes = n * (size_t)info->block_bytes;
     const unsigned char *from = l->from + first * (size_t)info->block_bytes;
-    unsigned char *to =
-        l->to + format_row_bytes(act, first * (size_t)info->block_values);
+    unsigned char *to = l->to + format_row_bytes(act, first * (size_t)info->block_values);
     r->next = (r->next + 1) % BUFFERS;
     enum op_status status = cuda_status(cuda, cudaEventSynchronize(b->is_free));
     if (status != OP_OK) return status;
@@ -140,8 +139,8 @@ static enum op_status reader_open(struct loader *l, struct reader *r) {
         if (status == OP_OK)
             status = cuda_status(l->cuda, cudaMalloc((void **)&b->device, BUFFER_BYTES));
         if (status == OP_OK)
-            status = cuda_status(l->cuda,
-                                 cudaEventCreateWithFlags(&b->is_free, cudaEventDisableTiming));
+            status =
+                cuda_status(l->cuda, cudaEventCreateWithFlags(&b->is_free, cudaEventDisableTiming));
         if (status != OP_OK) return status;
     }
     if (pthread_create(&r->thread, NULL, reader_main, r) != 0) return OP_NO_MEMORY;
@@ -261,16 +260,15 @@ static __global__ void find_kernel(const T *values, size_t n, unsigned long long
         }
     }
     const size_t last = n_packs * per_16<T> + thread;
-    if (last < n && !isfinite(to_float(values[last])))
-        atomicMin(first, (unsigned long long)last);
+    if (last < n && !isfinite(to_float(values[last]))) atomicMin(first, (unsigned long long)last);
 }
 
 template <typename T>
 static enum op_status find(struct cuda_device *cuda, const struct matrix *m,
                            unsigned long long *first) {
     const size_t n = (size_t)m->rows * (size_t)m->cols;
-    find_kernel<T><<<(unsigned)cuda->n_sms * 8, THREADS, 0, cuda->stream>>>((const T *)m->data, n,
-                                                                          first);
+    find_kernel<T>
+        <<<(unsigned)cuda->n_sms * 8, THREADS, 0, cuda->stream>>>((const T *)m->data, n, first);
     return cuda_status(cuda, cudaGetLastError());
 }
 
@@ -278,9 +276,9 @@ enum op_status loader_find_not_finite(struct cuda_device *cuda, const struct mat
                                       size_t *where) {
     struct loader *l = cuda->loader;
     unsigned long long first = ~0ull;
-    enum op_status status = cuda_status(
-        cuda, cudaMemcpyAsync(l->first_bad, &first, sizeof first, cudaMemcpyHostToDevice,
-                              cuda->stream));
+    enum op_status status =
+        cuda_status(cuda, cudaMemcpyAsync(l->first_bad, &first, sizeof first,
+                                          cudaMemcpyHostToDevice, cuda->stream));
     if (status == OP_OK) status = FOR_ACTIVATION(cuda, find, cuda, m, l->first_bad);
     if (status == OP_OK)
         status = cuda_status(cuda, cudaMemcpyAsync(&first, l->first_bad, sizeof first,

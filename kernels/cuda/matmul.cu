@@ -108,10 +108,9 @@ enum op_status matmul_run(struct cuda_device *cuda, const struct op_linear *op, 
     struct matmul *m = cuda->matmul;
     const struct matmul_plan *plan = plan_for(cuda, op, beta != 0);
     if (!plan) return OP_NOT_SUPPORTED;
-    const cublasStatus_t status =
-        cublasLtMatmul(m->handle, plan->operation, &one, op->w->data, plan->w, op->x, plan->x,
-                       &beta, op->y, plan->y, op->y, plan->y, &plan->algorithm, m->workspace,
-                       WORKSPACE_BYTES, cuda->stream);
+    const cublasStatus_t status = cublasLtMatmul(
+        m->handle, plan->operation, &one, op->w->data, plan->w, op->x, plan->x, &beta, op->y,
+        plan->y, op->y, plan->y, &plan->algorithm, m->workspace, WORKSPACE_BYTES, cuda->stream);
     if (status == CUBLAS_STATUS_SUCCESS) return OP_OK;
     return status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE
                ? OP_NOT_SUPPORTED

@@ -123,7 +123,8 @@ static __device__ __forceinline__ void let_next_begin(void) {
 static __device__ __forceinline__ void copy_16_async(void *to, const void *from, int n) {
 #if __CUDA_ARCH__ >= 800
     const unsigned address = (unsigned)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(from), "r"(n)
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(address), "l"(from),
+                 "r"(n)
                  : "memory");
 #else
     *(uint4 *)to = n ? *(const uint4 *)from : make_uint4(0, 0, 0, 0);

@@ -24,7 +24,8 @@ static __global__ void rope_kernel(T *x, int heads, bool is_query, struct rope_p
     }
 }
 
-template <typename T> static enum op_status rope(struct cuda_device *cuda, const struct op_rope *op) {
+template <typename T>
+static enum op_status rope(struct cuda_device *cuda, const struct op_rope *op) {
     const unsigned parts = op->heads < 8 ? (unsigned)op->heads : 8;
     return launch(cuda, rope_kernel<T>, dim3((unsigned)op->batch->n_rows, parts), THREADS, 0,
                   (T *)op->x, op->heads, op->is_query, op->rope, row_facts_of(op->batch));

@@ -351,6 +351,28 @@ static enum op_status run_op(enum kind kind, const struct op_batch *b, int l) {
     }
 }
 
+/* Seconds per layer of the kinds `first` to `last`, one after the other, as one recording. */
+static double time_kinds(const struct op_batch *b, int first, int last) {
+    enum { RUNS = 5 };
+    struct recording *r;
+    double times[RUNS];
+    int n = first >= HEAD ? 4 : config.n_layers;
+    must(device->record_begin(device) == OP_OK, "record");
+    for (int l = 0; l < n; l++)
+        for (int kind = first; kind <= last; kind++)
+            must(run_op((enum kind)kind, b, l) == OP_OK, "op");
+    must(device->record_end(device, &r) == OP_OK, "record");
+    for (int i = -1; i < RUNS; i++) {
+        double begin = now();
+        for (int k = 0; k < 4; k++) must(device->replay(device, r) == OP_OK, "replay");
+        must(device->sync(device) == OP_OK, "replay");
+        if (i >= 0) times[i] = (now() - begin) / (4.0 * n);
+    }
+    device->recording_free(device, r);
+    qsort(times, RUNS, sizeof *times, by_size);
+    return times[RUNS / 2];
+}
+
 static void op_times(int n_seqs, int n_new, int context) {
     static const char *const names[] = {"qkv",  "attention", "o",    "gate_up",
                                         "down", "head",      "embed"};
@@ -360,24 +382,13 @@ static void op_times(int n_seqs, int n_new, int context) {
     static struct op_batch b;
     b = batch_view(&batch, activations.batch);
     printf("  ops, batch %d x %d, context %d:", n_seqs, n_new, context);
-    for (int kind = 0; kind < N_KINDS; kind++) {
-        enum { RUNS = 5 };
-        struct recording *r;
-        double times[RUNS];
-        int n = kind >= HEAD ? 4 : config.n_layers;
-        must(device->record_begin(device) == OP_OK, "record");
-        for (int l = 0; l < n; l++) must(run_op((enum kind)kind, &b, l) == OP_OK, "op");
-        must(device->record_end(device, &r) == OP_OK, "record");
-        for (int i = -1; i < RUNS; i++) {
-            double begin = now();
-            for (int k = 0; k < 4; k++) must(device->replay(device, r) == OP_OK, "replay");
-            must(device->sync(device) == OP_OK, "replay");
-            if (i >= 0) times[i] = (now() - begin) / (4.0 * n);
-        }
-        device->recording_free(device, r);
-        qsort(times, RUNS, sizeof *times, by_size);
-        printf(" %s %.1f us", names[kind], times[RUNS / 2] * 1e6);
-    }
+    for (int kind = 0; kind < N_KINDS; kind++)
+        printf(" %s %.1f us", names[kind], time_kinds(&b, kind, kind) * 1e6);
+    printf("\n    together:");
+    for (int kind = QKV; kind < DOWN; kind++)
+        printf(" %s+%s %.1f us", names[kind], names[kind + 1],
+               time_kinds(&b, kind, kind + 1) * 1e6);
+    printf(" a layer %.1f us", time_kinds(&b, QKV, DOWN) * 1e6);
     printf("\n");
 }
 
