@@ -1,0 +1,644 @@
+/*
+ * attention for many rows on sm_90a: a tile of query rows of one head passes over the keys it sees,
+ * 128 at a time, with both products on the tensor cores and the weights never in memory.
+ *
+ *   block   a warp that copies (TMA) and WARPGROUPS warpgroups that compute, 64 query rows each.
+ *   keys    come in tiles of 128, counted from key 0 of the sequence, into a ring of STAGES buffers.
+ *           A tile is 8 blocks of the paged cache, for each 64 columns of the head a box of 16 rows.
+ *   order   Q K' of a tile is issued before P V of the tile before it, so that the softmax of one
+ *           runs while the tensor cores do the other; TAKES_TURNS: warpgroups issue one after the
+ *           other, so that their softmaxes do not meet either.
+ *
+ * A row's result depends on its own query and keys alone: tiles of keys begin at key 0 whatever the
+ * row, keys it does not see weigh exactly 0, and nothing is split over keys.
+ *
+ * Sources: FlashAttention-3 (arXiv 2407.08608) for the order of the two products and the turns;
+ * FlashAttention (arXiv 2205.14135) for the softmax in one pass.
+ */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/flash.h"
+#include "kernels/cuda/wgmma.cuh"
+
+#include <math_constants.h>
+
+enum {
+    KEYS = 128,            /* of a tile */
+    BLOCK_KEYS = 16,       /* of a block of the cache */
+    ATOM = 64,             /* values in the 128 bytes that the copy engine swizzles */
+    WARPGROUP_ROWS = 64,   /* queries */
+    ATOM_ROW = 128,        /* bytes */
+};
+
+struct flash_args {
+    void *y;
+    int heads, kv_heads, max_blocks, n_rows, n_seqs, n_items;
+    float scale; /* times log2(e): weights are powers of 2 */
+    const int *positions, *slots, *starts, *block_table;
+    int *next_item; /* 0 between launches; NULL: blocks take every gridDim-th item */
+};
+
+template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_, bool TAKES_TURNS_, bool SKIPS_,
+          int POLYNOMIAL_>
+struct flash_shape {
+    typedef T_ T;
+    enum {
+        HEAD = HEAD_,
+        ATOMS = HEAD / ATOM,
+        WARPGROUPS = WARPGROUPS_,
+        STAGES = STAGES_,
+        TAKES_TURNS = TAKES_TURNS_,
+        SKIPS = SKIPS_,           /* no rescaling where no maximum grew */
+        POLYNOMIAL = POLYNOMIAL_, /* of 8 powers of 2 are computed without the special unit */
+        ROWS = WARPGROUPS * WARPGROUP_ROWS,
+        THREADS = (WARPGROUPS + 1) * WARPGROUP,
+        CONSUMER_WARPS = WARPGROUPS * WARPGROUP / WARP,
+        Q_ATOM_BYTES = WARPGROUP_ROWS * ATOM_ROW,
+        Q_BYTES = WARPGROUPS * ATOMS * Q_ATOM_BYTES,
+        ATOM_BYTES = KEYS * ATOM_ROW, /* 64 columns of a tile of keys */
+        TILE_BYTES = ATOMS * ATOM_BYTES,
+        BOX_BYTES = BLOCK_KEYS * ATOM_ROW,
+        BOXES = TILE_BYTES / BOX_BYTES, /* at most 16: a lane for each */
+        PRODUCER_REGISTERS = WARPGROUPS == 2 ? 40 : 32,
+        CONSUMER_REGISTERS = WARPGROUPS == 2 ? 232 : 160,
+        SHARED_BYTES = Q_BYTES + 2 * STAGES * TILE_BYTES + 2 * ATOM_ROW * 8,
+    };
+};
+
+/* A tile of query rows of one head. n_rows 0: there are no more. n_tiles 0: rows of padding. */
+struct flash_item {
+    int first_row, n_rows, first_position, head, n_tiles;
+};
+
+template <int STAGES> struct flash_barriers {
+    uint64_t q_full, q_empty;
+    uint64_t k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
+    struct flash_item item; /* as long as q_full says */
+};
+
+/* Where one is in a ring of buffers: the buffer, and the parity of the phase in which it fills. */
+template <int STAGES> struct ring {
+    int stage = 0;
+    unsigned parity = 0;
+    __device__ __forceinline__ void step(void) {
+        if (++stage == STAGES) stage = 0, parity ^= 1;
+    }
+};
+
+/* ---- the warp that copies ---- */
+
+/* Finds tile `tile` of the pass; all lanes. The rows behind the last sequence are padding too. */
+static __device__ struct flash_item find_tile(const flash_args &a, int tile, int rows, int *seq) {
+    const int lane = (int)threadIdx.x % WARP;
+    for (int first = 0, before = 0; first <= a.n_seqs; first += WARP) {
+        const int s = first + lane;
+        const int begin = s <= a.n_seqs ? a.starts[s] : a.n_rows;
+        const int end = s < a.n_seqs ? a.starts[s + 1] : a.n_rows;
+        const int n = end > begin ? (end - begin + rows - 1) / rows : 0;
+        int sum = n;
+#pragma unroll
+        for (int step = 1; step < WARP; step *= 2) {
+            const int other = __shfl_up_sync(~0u, sum, step);
+            if (lane >= step) sum += other;
+        }
+        const int from = before + sum - n;
+        const unsigned found = __ballot_sync(~0u, from <= tile && tile < from + n);
+        if (found) {
+            const int at = __ffs((int)found) - 1;
+            const int b = __shfl_sync(~0u, begin, at), e = __shfl_sync(~0u, end, at);
+            const int last = __shfl_sync(~0u, from + n - 1, at);
+            const int row = b + (last - tile) * rows; /* those with the most keys first */
+            const int n_rows = min(rows, e - row);
+            const bool is_padding = first + at == a.n_seqs || a.slots[row] < 0;
+            const int position = is_padding ? 0 : a.positions[row];
+            *seq = first + at;
+            return {row, n_rows, position, 0,
+                    is_padding ? 0 : (position + n_rows + KEYS - 1) / KEYS};
+        }
+        before += __shfl_sync(~0u, sum, WARP - 1);
+    }
+    return {0, 0, 0, 0, 0};
+}
+
+static __device__ __forceinline__ int take_item(const flash_args &a, int before) {
+    if (!a.next_item) return before < 0 ? (int)blockIdx.x : before + (int)gridDim.x;
+    int item = 0;
+    if (threadIdx.x % WARP == 0) {
+        item = atomicAdd(a.next_item, 1);
+        if (item == a.n_items + (int)gridDim.x - 1) *a.next_item = 0; /* nobody comes after it */
+    }
+    return __shfl_sync(~0u, item, 0);
+}
+
+template <typename Shape>
+static __device__ __forceinline__ void produce(const flash_args &a, const CUtensorMap &q_map,
+                                               const CUtensorMap &k_map, const CUtensorMap &v_map,
+                                               char *q, char *k, char *v,
+                                               flash_barriers<Shape::STAGES> &barriers) {
+    const int lane = (int)threadIdx.x % WARP;
+    const int box = lane % (KEYS / BLOCK_KEYS), atom = lane / (KEYS / BLOCK_KEYS);
+    const bool copies = lane < Shape::BOXES;
+    const int offset = atom * Shape::ATOM_BYTES + box * Shape::BOX_BYTES;
+    ring<Shape::STAGES> k_ring, v_ring;
+    unsigned q_parity = 1;
+
+    const auto copy_tile = [&](char *ring_memory, const CUtensorMap &map, uint64_t *full,
+                               uint64_t *empty, ring<Shape::STAGES> &at, int row, int what) {
+        barrier_wait(&empty[at.stage], at.parity ^ 1, what);
+        if (lane == 0) barrier_arrive_expecting(&full[at.stage], Shape::TILE_BYTES);
+        __syncwarp();
+        if (copies)
+            copy_box(ring_memory + at.stage * Shape::TILE_BYTES + offset, &map, atom * ATOM,
+                     row, &full[at.stage]);
+        at.step();
+    };
+
+    for (int number = take_item(a, -1);; number = take_item(a, number)) {
+        struct flash_item item = {0, 0, 0, 0, 0};
+        int seq = 0;
+        if (number < a.n_items) {
+            item = find_tile(a, number / a.heads, Shape::ROWS, &seq);
+            if (item.n_rows == 0) continue;
+            item.head = number % a.heads;
+        }
+        barrier_wait(&barriers.q_empty, q_parity, 1);
+        q_parity ^= 1;
+        if (lane == 0) {
+            barriers.item = item;
+            if (item.n_tiles == 0) {
+                barrier_arrive(&barriers.q_full);
+            } else {
+                barrier_arrive_expecting(&barriers.q_full, Shape::Q_BYTES);
+                for (int i = 0; i < Shape::WARPGROUPS * Shape::ATOMS; i++)
+                    copy_box(q + i * Shape::Q_ATOM_BYTES, &q_map, i % Shape::ATOMS * ATOM,
+                             item.head, item.first_row + i / Shape::ATOMS * WARPGROUP_ROWS,
+                             &barriers.q_full);
+            }
+        }
+        if (item.n_rows == 0) return;
+        if (item.n_tiles == 0) continue;
+
+        const int *table = a.block_table + (size_t)seq * (size_t)a.max_blocks;
+        const int n_blocks = (item.first_position + item.n_rows + BLOCK_KEYS - 1) / BLOCK_KEYS;
+        const int kv_head = item.head / (a.heads / a.kv_heads);
+        /* the row of the cache at which this lane's box begins; before row 0 there are zeros */
+        const auto box_row = [&](int tile) {
+            const int block = tile * (KEYS / BLOCK_KEYS) + box;
+            return block < n_blocks ? (table[block] * a.kv_heads + kv_head) * BLOCK_KEYS
+                                    : -BLOCK_KEYS;
+        };
+        int row = box_row(0), row_before = 0;
+        for (int tile = 0; tile < item.n_tiles; tile++) {
+            const int row_after = box_row(tile + 1);
+            copy_tile(k, k_map, barriers.k_full, barriers.k_empty, k_ring, row, 2);
+            if (tile > 0)
+                copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, row_before, 3);
+            row_before = row;
+            row = row_after;
+        }
+        copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, row_before, 4);
+    }
+}
+
+/* ---- the warpgroups that compute ---- */
+
+/* The same in all lanes, as the compiler knows then: wgmma may be under way across a branch on it. */
+static __device__ __forceinline__ int uniform(int x) {
+    return __shfl_sync(~0u, x, 0);
+}
+
+/* 2^x for x <= 0 in the special unit. */
+static __device__ __forceinline__ float power_of_2(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+/* The same to 7.5e-5 of it in the units that add and multiply: 2^x = 2^round(x) 2^f, |f| <= 1/2, the
+ * latter as its polynomial of degree 3 with the smallest relative error there (by Remez). */
+static __device__ __forceinline__ float power_of_2_polynomial(float x) {
+    const float round_by = 12582912.f; /* 1.5 * 2^23: the sum's low bits are round(x) */
+    x = fmaxf(x, -126.f);
+    const float rounded = x + round_by;
+    const float f = x - (rounded - round_by);
+    float y = fmaf(f, 0.0551716691f, 0.2426111222f);
+    y = fmaf(f, y, 0.6932609855f);
+    y = fmaf(f, y, 0.9999280735f);
+    return __int_as_float(__float_as_int(y) + (__float_as_int(rounded) << 23));
+}
+
+template <typename T> static __device__ __forceinline__ unsigned pack(float x, float y);
+template <> __device__ __forceinline__ unsigned pack<bf16>(float x, float y) {
+    unsigned two;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
+    return two;
+}
+template <> __device__ __forceinline__ unsigned pack<f16>(float x, float y) {
+    unsigned two;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
+    return two;
+}
+
+/* Two rows of a thread: 8 lines apart. */
+struct flash_softmax {
+    float largest[2], sum[2]; /* the sum over this thread's columns only */
+};
+
+/*
+ * Scores of a tile become weights relative to each row's largest so far; `factor` is what weights of
+ * earlier tiles are to be multiplied with. A thread has for each 8 columns two adjacent ones of two
+ * rows. `first_hidden`: the first key of the tile that row 0 of the thread does not see.
+ */
+template <bool MASKED, int POLYNOMIAL>
+static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax &state,
+                                             float scale, int first_hidden, float (&factor)[2]) {
+    if constexpr (MASKED) {
+        const int column = (int)threadIdx.x % 4 * 2;
+#pragma unroll
+        for (int i = 0; i < KEYS / 2; i++) {
+            const int at = i / 4 * 8 + i % 2; /* + column */
+            if (at + column >= first_hidden + (i & 2 ? 8 : 0)) s[i] = -CUDART_INF_F;
+        }
+    }
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float largest = state.largest[r];
+#pragma unroll
+        for (int i = 0; i < KEYS / 2; i += 4)
+            largest = fmaxf(largest, fmaxf(s[i + 2 * r], s[i + 2 * r + 1]));
+        largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
+        largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
+        const float base = largest == -CUDART_INF_F ? 0 : largest * scale;
+        factor[r] = power_of_2(state.largest[r] * scale - base);
+        state.largest[r] = largest;
+        float sum = state.sum[r] * factor[r];
+#pragma unroll
+        for (int i = 0; i < KEYS / 2; i += 4) {
+#pragma unroll
+            for (int x = i + 2 * r; x < i + 2 * r + 2; x++) {
+                const float power = fmaf(s[x], scale, -base);
+                s[x] = i / 4 % 8 < POLYNOMIAL ? power_of_2_polynomial(power) : power_of_2(power);
+                sum += s[x];
+            }
+        }
+        state.sum[r] = sum;
+    }
+}
+
+/* A 4x4 matrix of words over four lanes, one row each, is transposed. */
+static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
+#pragma unroll
+    for (int step = 1; step <= 2; step *= 2) {
+        const bool is_upper = threadIdx.x & (unsigned)step;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (i & step) continue;
+            const unsigned got =
+                __shfl_xor_sync(~0u, is_upper ? w[i] : w[i + step], step);
+            if (is_upper)
+                w[i] = got;
+            else
+                w[i + step] = got;
+        }
+    }
+}
+
+template <typename T, int HEAD>
+static __device__ __forceinline__ void write_rows(const flash_args &a, const flash_item &item,
+                                                  int row_of_thread, float (&o)[HEAD / 2],
+                                                  const flash_softmax &state) {
+#pragma unroll
+    for (int r = 0; r < 2; r++) {
+        float sum = state.sum[r];
+        sum += __shfl_xor_sync(~0u, sum, 1);
+        sum += __shfl_xor_sync(~0u, sum, 2);
+        const float inverse = 1 / sum;
+        const int row = row_of_thread + 8 * r;
+        const bool is_there = row < item.n_rows;
+        const size_t t = (size_t)item.first_row + (size_t)(is_there ? row : 0);
+        const bool is_padding = a.slots[t] < 0;
+        T *to = (T *)a.y + (t * (size_t)a.heads + (size_t)item.head) * HEAD;
+#pragma unroll
+        for (int i = 0; i < HEAD / 32; i++) { /* 32 columns: 8 in each of 4 lanes */
+            unsigned w[4];
+#pragma unroll
+            for (int x = 0; x < 4; x++) {
+                const float *two = o + 16 * i + 4 * x + 2 * r;
+                w[x] = is_padding ? 0 : pack<T>(two[0] * inverse, two[1] * inverse);
+            }
+            transpose(w);
+            if (is_there)
+                *(uint4 *)(to + 32 * i + threadIdx.x % 4 * 8) =
+                    make_uint4(w[0], w[1], w[2], w[3]);
+        }
+    }
+}
+
+template <typename T, int HEAD>
+static __device__ __forceinline__ void write_zeros(const flash_args &a, const flash_item &item,
+                                                   int first, int n) {
+    enum { CHUNKS = HEAD / 8 };
+    for (int i = (int)threadIdx.x % WARPGROUP; i < n * CHUNKS; i += WARPGROUP) {
+        const size_t t = (size_t)(item.first_row + first + i / CHUNKS);
+        T *to = (T *)a.y + (t * (size_t)a.heads + (size_t)item.head) * HEAD + i % CHUNKS * 8;
+        *(uint4 *)to = make_uint4(0, 0, 0, 0);
+    }
+}
+
+/* Values behind the last key, in its block of the cache, are anything: 0 times them must be 0. */
+template <typename Shape>
+static __device__ __forceinline__ void clear_values(char *tile, int n_keys, int warpgroup) {
+    enum { CHUNKS = Shape::HEAD / 8 };
+    const int n = (BLOCK_KEYS - n_keys % BLOCK_KEYS) % BLOCK_KEYS;
+    if (n == 0) return;
+    for (int i = (int)threadIdx.x % WARPGROUP; i < n * CHUNKS; i += WARPGROUP) {
+        const int row = n_keys + i / CHUNKS, chunk = i % CHUNKS;
+        *(uint4 *)(tile + chunk / 8 * Shape::ATOM_BYTES + row * ATOM_ROW + chunk % 8 * 16) =
+            make_uint4(0, 0, 0, 0);
+    }
+    stores_are_ready();
+    named_wait(1 + Shape::WARPGROUPS + warpgroup, WARPGROUP);
+}
+
+/* s = q k' */
+template <typename Shape>
+static __device__ __forceinline__ void multiply_keys(float (&s)[KEYS / 2], uint64_t q, uint64_t k) {
+#pragma unroll
+    for (int i = 0; i < Shape::HEAD / 16; i++)
+        wgmma_rows<typename Shape::T>(
+            s, advance(q, i / 4 * Shape::Q_ATOM_BYTES + i % 4 * 32),
+            advance(k, i / 4 * Shape::ATOM_BYTES + i % 4 * 32), i > 0);
+    wgmma_commit();
+}
+
+/* o (+)= p v */
+template <typename Shape>
+static __device__ __forceinline__ void multiply_values(float (&o)[Shape::HEAD / 2],
+                                                       const unsigned (&p)[KEYS / 4], uint64_t v,
+                                                       bool adds) {
+#pragma unroll
+    for (int i = 0; i < KEYS / 16; i++)
+        wgmma_columns<typename Shape::T>(o, p + 4 * i, advance(v, i * 16 * ATOM_ROW),
+                                         adds || i > 0);
+    wgmma_commit();
+}
+
+template <typename T>
+static __device__ __forceinline__ void to_operand(unsigned (&p)[KEYS / 4],
+                                                  const float (&s)[KEYS / 2]) {
+#pragma unroll
+    for (int i = 0; i < KEYS / 4; i++) p[i] = pack<T>(s[2 * i], s[2 * i + 1]);
+}
+
+template <typename Shape>
+static __device__ __forceinline__ void consume(const flash_args &a, char *q, char *k, char *v,
+                                               flash_barriers<Shape::STAGES> &barriers) {
+    typedef typename Shape::T T;
+    enum { HEAD = Shape::HEAD, TURN = 1 };
+    const int warpgroup = uniform((int)threadIdx.x / WARPGROUP - 1);
+    const int thread = (int)threadIdx.x % WARPGROUP;
+    const int row_of_thread = warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4;
+    const uint64_t q_matrix =
+        matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, 16);
+    const uint64_t k_matrix = matrix_in_shared(k, 16);
+    const uint64_t v_matrix = matrix_in_shared(v, Shape::ATOM_BYTES);
+    ring<Shape::STAGES> k_ring, v_ring;
+    unsigned q_parity = 0;
+
+    const auto leave = [&](uint64_t *barrier) {
+        __syncwarp();
+        if (thread % WARP == 0) barrier_arrive(barrier);
+    };
+    const auto take_turn = [&]() {
+        if (Shape::TAKES_TURNS) named_wait(TURN + warpgroup, 2 * WARPGROUP);
+    };
+    const auto pass_turn = [&]() {
+        if (Shape::TAKES_TURNS)
+            named_arrive(TURN + (warpgroup + 1) % Shape::WARPGROUPS, 2 * WARPGROUP);
+    };
+    if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
+
+    for (;;) {
+        barrier_wait(&barriers.q_full, q_parity, 5);
+        q_parity ^= 1;
+        const struct flash_item item = {
+            uniform(barriers.item.first_row), uniform(barriers.item.n_rows),
+            uniform(barriers.item.first_position), uniform(barriers.item.head),
+            uniform(barriers.item.n_tiles)};
+        if (item.n_rows == 0) return;
+        const int first = warpgroup * WARPGROUP_ROWS; /* of the tile's rows */
+        const int n_rows = min(item.n_rows - first, (int)WARPGROUP_ROWS);
+        if (item.n_tiles == 0) {
+            leave(&barriers.q_empty);
+            write_zeros<T, HEAD>(a, item, first, n_rows);
+            continue;
+        }
+        const int position = item.first_position + first; /* of row 0 of the warpgroup */
+        const int n_tiles = n_rows > 0 ? (position + n_rows - 1) / KEYS + 1 : 0;
+        const int n_plain = min(n_tiles, (position + 1) / KEYS); /* all rows see all keys */
+        const int own_position = item.first_position + row_of_thread;
+
+        if (n_tiles > 0) {
+            float s[KEYS / 2], o[HEAD / 2], factor[2];
+            unsigned p[KEYS / 4];
+            flash_softmax state = {{-CUDART_INF_F, -CUDART_INF_F}, {0, 0}};
+
+            barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 6);
+            take_turn();
+            wgmma_begin();
+            multiply_keys<Shape>(s, q_matrix, advance(k_matrix, k_ring.stage * Shape::TILE_BYTES));
+            pass_turn();
+            wgmma_wait<0>();
+            hold(s);
+            leave(&barriers.k_empty[k_ring.stage]);
+            k_ring.step();
+            weigh<true, Shape::POLYNOMIAL>(s, state, a.scale, own_position + 1, factor);
+            to_operand<T>(p, s);
+
+            const auto step = [&](int tile, auto masked) {
+                barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 7);
+                take_turn();
+                hold(s);
+                hold(p);
+                hold(o);
+                wgmma_begin();
+                multiply_keys<Shape>(s, q_matrix,
+                                     advance(k_matrix, k_ring.stage * Shape::TILE_BYTES));
+                barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 8);
+                wgmma_begin(); /* the compiler would do so behind the branches of the wait */
+                multiply_values<Shape>(o, p, advance(v_matrix, v_ring.stage * Shape::TILE_BYTES),
+                                       tile > 1);
+                pass_turn();
+                wgmma_wait<1>();
+                hold(s);
+                leave(&barriers.k_empty[k_ring.stage]);
+                k_ring.step();
+                weigh<decltype(masked)::value, Shape::POLYNOMIAL>(
+                    s, state, a.scale, own_position + 1 - tile * KEYS, factor);
+                wgmma_wait<0>();
+                hold(o);
+                hold(p);
+                leave(&barriers.v_empty[v_ring.stage]);
+                v_ring.step();
+                if (!Shape::SKIPS || __any_sync(~0u, factor[0] != 1 || factor[1] != 1)) {
+#pragma unroll
+                    for (int i = 0; i < HEAD / 2; i++) o[i] *= factor[i / 2 % 2];
+                }
+                to_operand<T>(p, s);
+            };
+            int tile = 1;
+            for (; tile < n_plain; tile++) step(tile, std::false_type());
+            for (; tile < n_tiles; tile++) step(tile, std::true_type());
+            leave(&barriers.q_empty);
+
+            barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 9);
+            if (n_tiles == item.n_tiles)
+                clear_values<Shape>(v + v_ring.stage * Shape::TILE_BYTES,
+                                    item.first_position + item.n_rows - (n_tiles - 1) * KEYS,
+                                    warpgroup);
+            hold(p);
+            hold(o);
+            wgmma_begin();
+            multiply_values<Shape>(o, p, advance(v_matrix, v_ring.stage * Shape::TILE_BYTES),
+                                   n_tiles > 1);
+            wgmma_wait<0>();
+            hold(o);
+            leave(&barriers.v_empty[v_ring.stage]);
+            v_ring.step();
+            write_rows<T, HEAD>(a, item, row_of_thread, o, state);
+        } else {
+            leave(&barriers.q_empty);
+        }
+        for (int tile = n_tiles; tile < item.n_tiles; tile++) { /* only other warpgroups' */
+            barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 10);
+            leave(&barriers.k_empty[k_ring.stage]);
+            k_ring.step();
+            take_turn();
+            pass_turn();
+            barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 11);
+            leave(&barriers.v_empty[v_ring.stage]);
+            v_ring.step();
+        }
+    }
+}
+
+template <typename Shape>
+static __global__ void __launch_bounds__(Shape::THREADS, 1)
+    flash_kernel(const flash_args a, const __grid_constant__ CUtensorMap q_map,
+                 const __grid_constant__ CUtensorMap k_map,
+                 const __grid_constant__ CUtensorMap v_map) {
+    extern __shared__ char memory[];
+    __shared__ flash_barriers<Shape::STAGES> barriers;
+    char *q = memory + (1024 - shared_address(memory) % 1024) % 1024;
+    char *k = q + Shape::Q_BYTES, *v = k + Shape::STAGES * Shape::TILE_BYTES;
+    if (threadIdx.x == 0) {
+        prefetch_map(&q_map);
+        prefetch_map(&k_map);
+        prefetch_map(&v_map);
+        barrier_init(&barriers.q_full, 1);
+        barrier_init(&barriers.q_empty, Shape::CONSUMER_WARPS);
+        for (int i = 0; i < Shape::STAGES; i++) {
+            barrier_init(&barriers.k_full[i], 1);
+            barrier_init(&barriers.v_full[i], 1);
+            barrier_init(&barriers.k_empty[i], Shape::CONSUMER_WARPS);
+            barrier_init(&barriers.v_empty[i], Shape::CONSUMER_WARPS);
+        }
+        barriers_are_ready();
+    }
+    let_next_begin();
+    wait_for_previous();
+    __syncthreads();
+    if (threadIdx.x < WARPGROUP) {
+        give_registers<Shape::PRODUCER_REGISTERS>();
+        if (threadIdx.x < WARP) produce<Shape>(a, q_map, k_map, v_map, q, k, v, barriers);
+    } else {
+        take_registers<Shape::CONSUMER_REGISTERS>();
+        consume<Shape>(a, q, k, v, barriers);
+    }
+}
+
+/* ---- the host's side ---- */
+
+/* The driver's function that describes a tensor to the copy engine; NULL where it has none. */
+static PFN_cuTensorMapEncodeTiled_v12000 encoder(void) {
+    void *function = NULL;
+    cudaDriverEntryPointQueryResult found;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                         cudaEnableDefault, &found) != cudaSuccess ||
+        found != cudaDriverEntryPointSuccess)
+        return NULL;
+    return (PFN_cuTensorMapEncodeTiled_v12000)function;
+}
+
+/* `sizes` and `box` innermost first; the rows of the innermost two are adjacent. */
+static bool describe(CUtensorMap *map, enum format format, const void *data, int rank,
+                     const cuuint64_t *sizes, const cuuint32_t *box) {
+    static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
+    const CUtensorMapDataType type =
+        format == FORMAT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    const cuuint64_t strides[2] = {sizes[0] * 2, sizes[0] * sizes[1] * 2};
+    const cuuint32_t steps[3] = {1, 1, 1};
+    return encode && encode(map, type, (cuuint32_t)rank, (void *)data, sizes, strides, box, steps,
+                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                            CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+template <typename Shape>
+static enum op_status flash_launch(struct cuda_device *cuda, const struct op_attention *op,
+                                   int *next_item) {
+    const struct op_batch *b = op->batch;
+    const cuuint64_t head = (cuuint64_t)op->kv.head_size;
+    const cuuint64_t q_sizes[3] = {head, (cuuint64_t)op->heads, (cuuint64_t)b->n_rows};
+    const cuuint64_t kv_sizes[2] = {head, 0x7fffffff}; /* who wrote block_table knows how many */
+    const cuuint32_t q_box[3] = {ATOM, 1, WARPGROUP_ROWS}, kv_box[2] = {ATOM, BLOCK_KEYS};
+    CUtensorMap q_map, k_map, v_map;
+    if (!describe(&q_map, op->kv.format, op->q, 3, q_sizes, q_box) ||
+        !describe(&k_map, op->kv.format, op->kv.k, 2, kv_sizes, kv_box) ||
+        !describe(&v_map, op->kv.format, op->kv.v, 2, kv_sizes, kv_box))
+        return OP_NOT_SUPPORTED;
+    /* each sequence, and the rows behind the last one, ends in a tile that may not be full */
+    const int n_tiles = (b->n_rows + Shape::ROWS - 1) / Shape::ROWS + b->n_seqs;
+    const struct flash_args a = {op->y,
+                                 op->heads,
+                                 op->kv.n_kv_heads,
+                                 b->max_blocks,
+                                 b->n_rows,
+                                 b->n_seqs,
+                                 n_tiles * op->heads,
+                                 op->scale * 1.44269504f,
+                                 b->positions,
+                                 b->slots,
+                                 b->starts,
+                                 b->block_table,
+                                 next_item};
+    const enum op_status status = cuda_status(
+        cuda,
+        cudaFuncSetAttribute((const void *)flash_kernel<Shape>,
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::SHARED_BYTES));
+    if (status != OP_OK) return status;
+    const int blocks = next_item && a.n_items > cuda->n_sms ? cuda->n_sms : a.n_items;
+    return launch(cuda, flash_kernel<Shape>, dim3((unsigned)blocks), Shape::THREADS,
+                  Shape::SHARED_BYTES, a, q_map, k_map, v_map);
+}
+
+bool flash_can(const struct cuda_device *cuda, const struct op_attention *op) {
+    const struct kv_view *kv = &op->kv;
+    const uintptr_t all = (uintptr_t)op->y | (uintptr_t)op->q | (uintptr_t)kv->k | (uintptr_t)kv->v;
+    return cuda->capability == 90 && (kv->head_size == 64 || kv->head_size == 128) &&
+           kv->block_tokens == BLOCK_KEYS && op->window == 0 && op->scale > 0 && all % 16 == 0 &&
+           kv->format == cuda->base.activation &&
+           (kv->format == FORMAT_BF16 || kv->format == FORMAT_F16);
+}
+
+template <typename T>
+static enum op_status flash_heads(struct cuda_device *cuda, const struct op_attention *op,
+                                  int *next_item) {
+    if (op->kv.head_size == 64)
+        return flash_launch<flash_shape<T, 64, 3, 4, true, true, 0>>(cuda, op, next_item);
+    return flash_launch<flash_shape<T, 128, 2, 2, true, true, 0>>(cuda, op, next_item);
+}
+
+enum op_status flash_attention(struct cuda_device *cuda, const struct op_attention *op,
+                               int *next_item) {
+    if (op->kv.format == FORMAT_BF16) return flash_heads<bf16>(cuda, op, next_item);
+    return flash_heads<f16>(cuda, op, next_item);
+}
