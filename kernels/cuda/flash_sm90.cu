@@ -27,6 +27,8 @@ enum {
     ATOM = 64,             /* values in the 128 bytes that the copy engine swizzles */
     WARPGROUP_ROWS = 64,   /* queries */
     ATOM_ROW = 128,        /* bytes */
+    ATOM_BYTES = 8 * ATOM_ROW, /* 8 rows: what the swizzle repeats after */
+    BOXES = KEYS / BLOCK_KEYS, /* a lane for each */
 };
 
 struct flash_args {
@@ -38,7 +40,7 @@ struct flash_args {
 };
 
 template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_, bool TAKES_TURNS_, bool SKIPS_,
-          int POLYNOMIAL_>
+          int POLYNOMIAL_, int ABLATE_ = 0, bool OVERLAPS_ = true>
 struct flash_shape {
     typedef T_ T;
     enum {
@@ -48,19 +50,21 @@ struct flash_shape {
         STAGES = STAGES_,
         TAKES_TURNS = TAKES_TURNS_,
         SKIPS = SKIPS_,           /* no rescaling where no maximum grew */
+        ABLATE = ABLATE_,
+        OVERLAPS = OVERLAPS_,
         POLYNOMIAL = POLYNOMIAL_, /* of 8 powers of 2 are computed without the special unit */
         ROWS = WARPGROUPS * WARPGROUP_ROWS,
         THREADS = (WARPGROUPS + 1) * WARPGROUP,
         CONSUMER_WARPS = WARPGROUPS * WARPGROUP / WARP,
         Q_ATOM_BYTES = WARPGROUP_ROWS * ATOM_ROW,
         Q_BYTES = WARPGROUPS * ATOMS * Q_ATOM_BYTES,
-        ATOM_BYTES = KEYS * ATOM_ROW, /* 64 columns of a tile of keys */
-        TILE_BYTES = ATOMS * ATOM_BYTES,
-        BOX_BYTES = BLOCK_KEYS * ATOM_ROW,
-        BOXES = TILE_BYTES / BOX_BYTES, /* at most 16: a lane for each */
-        PRODUCER_REGISTERS = WARPGROUPS == 2 ? 40 : 32,
-        CONSUMER_REGISTERS = WARPGROUPS == 2 ? 232 : 160,
-        SHARED_BYTES = Q_BYTES + 2 * STAGES * TILE_BYTES + 2 * ATOM_ROW * 8,
+        GROUP_BYTES = ATOMS * ATOM_BYTES, /* 8 keys */
+        TILE_BYTES = KEYS / 8 * GROUP_BYTES,
+        BOX_BYTES = BLOCK_KEYS / 8 * GROUP_BYTES,
+        PRODUCER_REGISTERS = WARPGROUPS == 1 ? 24 : WARPGROUPS == 2 ? 40 : 32,
+        CONSUMER_REGISTERS = WARPGROUPS == 3 ? 160 : 232,
+        BLOCKS = WARPGROUPS == 1 ? 2 : 1, /* on a multiprocessor */
+        SHARED_BYTES = 2 * Q_BYTES + 2 * STAGES * TILE_BYTES + 1024, /* to begin at a multiple */
     };
 };
 
@@ -70,9 +74,9 @@ struct flash_item {
 };
 
 template <int STAGES> struct flash_barriers {
-    uint64_t q_full, q_empty;
+    uint64_t q_full[2], q_empty[2];
     uint64_t k_full[STAGES], k_empty[STAGES], v_full[STAGES], v_empty[STAGES];
-    struct flash_item item; /* as long as q_full says */
+    struct flash_item items[4]; /* the last two, their results not yet written, and the next */
 };
 
 /* Where one is in a ring of buffers: the buffer, and the parity of the phase in which it fills. */
@@ -135,20 +139,31 @@ static __device__ __forceinline__ void produce(const flash_args &a, const CUtens
                                                char *q, char *k, char *v,
                                                flash_barriers<Shape::STAGES> &barriers) {
     const int lane = (int)threadIdx.x % WARP;
-    const int box = lane % (KEYS / BLOCK_KEYS), atom = lane / (KEYS / BLOCK_KEYS);
-    const bool copies = lane < Shape::BOXES;
-    const int offset = atom * Shape::ATOM_BYTES + box * Shape::BOX_BYTES;
+    const int box = lane % BOXES;
     ring<Shape::STAGES> k_ring, v_ring;
-    unsigned q_parity = 1;
+    unsigned count = 0; /* of items */
+    bool is_first = true;
 
+    /* `group`: where in the cache, in groups of 8 rows, lane i's box begins, for i < BOXES */
     const auto copy_tile = [&](char *ring_memory, const CUtensorMap &map, uint64_t *full,
-                               uint64_t *empty, ring<Shape::STAGES> &at, int row, int what) {
+                               uint64_t *empty, ring<Shape::STAGES> &at, int group, int what) {
         barrier_wait(&empty[at.stage], at.parity ^ 1, what);
-        if (lane == 0) barrier_arrive_expecting(&full[at.stage], Shape::TILE_BYTES);
+        if (Shape::ABLATE == 2 && !is_first) {
+            if (lane == 0) barrier_arrive(&full[at.stage]);
+            at.step();
+            return;
+        }
+        int groups[BOXES];
+#pragma unroll
+        for (int i = 0; i < BOXES; i++) groups[i] = __shfl_sync(~0u, group, i);
+        if (is_elected()) {
+            char *to = ring_memory + at.stage * Shape::TILE_BYTES;
+            barrier_arrive_expecting(&full[at.stage], Shape::TILE_BYTES);
+#pragma unroll
+            for (int i = 0; i < BOXES; i++)
+                copy_box(to + i * Shape::BOX_BYTES, &map, 0, 0, 0, groups[i], &full[at.stage]);
+        }
         __syncwarp();
-        if (copies)
-            copy_box(ring_memory + at.stage * Shape::TILE_BYTES + offset, &map, atom * ATOM,
-                     row, &full[at.stage]);
         at.step();
     };
 
@@ -160,42 +175,44 @@ static __device__ __forceinline__ void produce(const flash_args &a, const CUtens
             if (item.n_rows == 0) continue;
             item.head = number % a.heads;
         }
-        barrier_wait(&barriers.q_empty, q_parity, 1);
-        q_parity ^= 1;
-        if (lane == 0) {
-            barriers.item = item;
+        const unsigned buffer = count % 2;
+        barrier_wait(&barriers.q_empty[buffer], (count / 2 & 1) ^ 1, 1);
+        if (is_elected()) {
+            barriers.items[count % 4] = item;
             if (item.n_tiles == 0) {
-                barrier_arrive(&barriers.q_full);
+                barrier_arrive(&barriers.q_full[buffer]);
             } else {
-                barrier_arrive_expecting(&barriers.q_full, Shape::Q_BYTES);
+                barrier_arrive_expecting(&barriers.q_full[buffer], Shape::Q_BYTES);
                 for (int i = 0; i < Shape::WARPGROUPS * Shape::ATOMS; i++)
-                    copy_box(q + i * Shape::Q_ATOM_BYTES, &q_map, i % Shape::ATOMS * ATOM,
-                             item.head, item.first_row + i / Shape::ATOMS * WARPGROUP_ROWS,
-                             &barriers.q_full);
+                    copy_box(q + buffer * Shape::Q_BYTES + i * Shape::Q_ATOM_BYTES, &q_map,
+                             i % Shape::ATOMS * ATOM, item.head,
+                             item.first_row + i / Shape::ATOMS * WARPGROUP_ROWS,
+                             &barriers.q_full[buffer]);
             }
         }
+        count++;
         if (item.n_rows == 0) return;
         if (item.n_tiles == 0) continue;
 
         const int *table = a.block_table + (size_t)seq * (size_t)a.max_blocks;
         const int n_blocks = (item.first_position + item.n_rows + BLOCK_KEYS - 1) / BLOCK_KEYS;
         const int kv_head = item.head / (a.heads / a.kv_heads);
-        /* the row of the cache at which this lane's box begins; before row 0 there are zeros */
-        const auto box_row = [&](int tile) {
-            const int block = tile * (KEYS / BLOCK_KEYS) + box;
-            return block < n_blocks ? (table[block] * a.kv_heads + kv_head) * BLOCK_KEYS
-                                    : -BLOCK_KEYS;
+        /* where this lane's box begins; before the cache there are zeros */
+        const auto group_of = [&](int tile) {
+            const int block = tile * BOXES + box;
+            return (block < n_blocks ? table[block] * a.kv_heads + kv_head : -1) * (BLOCK_KEYS / 8);
         };
-        int row = box_row(0), row_before = 0;
+        int group = group_of(0), group_before = 0;
         for (int tile = 0; tile < item.n_tiles; tile++) {
-            const int row_after = box_row(tile + 1);
-            copy_tile(k, k_map, barriers.k_full, barriers.k_empty, k_ring, row, 2);
+            const int group_after = group_of(tile + 1);
+            copy_tile(k, k_map, barriers.k_full, barriers.k_empty, k_ring, group, 2);
             if (tile > 0)
-                copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, row_before, 3);
-            row_before = row;
-            row = row_after;
+                copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, group_before, 3);
+            group_before = group;
+            if (tile > Shape::STAGES) is_first = false;
+            group = group_after;
         }
-        copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, row_before, 4);
+        copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, group_before, 4);
     }
 }
 
@@ -242,12 +259,21 @@ struct flash_softmax {
     float largest[2], sum[2]; /* the sum over this thread's columns only */
 };
 
+/* An item whose last product is not begun. */
+struct flash_waiting {
+    bool is_there;
+    int slot;      /* in the barriers' items */
+    bool adds;     /* it has earlier tiles */
+    bool is_whole; /* its last tile is the last of all warpgroups: keys may end in it */
+    float sum[2];
+};
+
 /*
  * Scores of a tile become weights relative to each row's largest so far; `factor` is what weights of
  * earlier tiles are to be multiplied with. A thread has for each 8 columns two adjacent ones of two
  * rows. `first_hidden`: the first key of the tile that row 0 of the thread does not see.
  */
-template <bool MASKED, int POLYNOMIAL>
+template <bool MASKED, int POLYNOMIAL, int ABLATE>
 static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax &state,
                                              float scale, int first_hidden, float (&factor)[2]) {
     if constexpr (MASKED) {
@@ -260,22 +286,30 @@ static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax
     }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float largest = state.largest[r];
+        float largest = -CUDART_INF_F;
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i += 4)
             largest = fmaxf(largest, fmaxf(s[i + 2 * r], s[i + 2 * r + 1]));
         largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
-        const float base = largest == -CUDART_INF_F ? 0 : largest * scale;
-        factor[r] = power_of_2(state.largest[r] * scale - base);
+        /* rounded as written, so that all copies of this code come to the same bits, and the factor
+         * is 1 where the largest stays */
+        largest = fmaxf(state.largest[r], __fmul_rn(largest, scale));
+        const float base = largest == -CUDART_INF_F ? 0 : largest;
+        factor[r] = power_of_2(__fsub_rn(state.largest[r], base));
         state.largest[r] = largest;
-        float sum = state.sum[r] * factor[r];
+        float sum = __fmul_rn(state.sum[r], factor[r]);
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i += 4) {
 #pragma unroll
             for (int x = i + 2 * r; x < i + 2 * r + 2; x++) {
                 const float power = fmaf(s[x], scale, -base);
-                s[x] = i / 4 % 8 < POLYNOMIAL ? power_of_2_polynomial(power) : power_of_2(power);
+                if (i / 4 % 8 >= POLYNOMIAL)
+                    s[x] = power_of_2(power);
+                else if (MASKED)
+                    s[x] = power == -CUDART_INF_F ? 0 : power_of_2_polynomial(power);
+                else
+                    s[x] = power_of_2_polynomial(power);
                 sum += s[x];
             }
         }
@@ -304,10 +338,10 @@ static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
 template <typename T, int HEAD>
 static __device__ __forceinline__ void write_rows(const flash_args &a, const flash_item &item,
                                                   int row_of_thread, float (&o)[HEAD / 2],
-                                                  const flash_softmax &state) {
+                                                  const float (&sums)[2]) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float sum = state.sum[r];
+        float sum = sums[r];
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
         const float inverse = 1 / sum;
@@ -350,9 +384,9 @@ static __device__ __forceinline__ void clear_values(char *tile, int n_keys, int 
     const int n = (BLOCK_KEYS - n_keys % BLOCK_KEYS) % BLOCK_KEYS;
     if (n == 0) return;
     for (int i = (int)threadIdx.x % WARPGROUP; i < n * CHUNKS; i += WARPGROUP) {
-        const int row = n_keys + i / CHUNKS, chunk = i % CHUNKS;
-        *(uint4 *)(tile + chunk / 8 * Shape::ATOM_BYTES + row * ATOM_ROW + chunk % 8 * 16) =
-            make_uint4(0, 0, 0, 0);
+        const int row = n_keys % KEYS + i / CHUNKS, chunk = i % CHUNKS;
+        *(uint4 *)(tile + row / 8 * Shape::GROUP_BYTES + chunk / 8 * ATOM_BYTES +
+                   row % 8 * ATOM_ROW + chunk % 8 * 16) = make_uint4(0, 0, 0, 0);
     }
     stores_are_ready();
     named_wait(1 + Shape::WARPGROUPS + warpgroup, WARPGROUP);
@@ -365,7 +399,7 @@ static __device__ __forceinline__ void multiply_keys(float (&s)[KEYS / 2], uint6
     for (int i = 0; i < Shape::HEAD / 16; i++)
         wgmma_rows<typename Shape::T>(
             s, advance(q, i / 4 * Shape::Q_ATOM_BYTES + i % 4 * 32),
-            advance(k, i / 4 * Shape::ATOM_BYTES + i % 4 * 32), i > 0);
+            advance(k, i / 4 * ATOM_BYTES + i % 4 * 32), i > 0);
     wgmma_commit();
 }
 
@@ -376,7 +410,7 @@ static __device__ __forceinline__ void multiply_values(float (&o)[Shape::HEAD / 
                                                        bool adds) {
 #pragma unroll
     for (int i = 0; i < KEYS / 16; i++)
-        wgmma_columns<typename Shape::T>(o, p + 4 * i, advance(v, i * 16 * ATOM_ROW),
+        wgmma_columns<typename Shape::T>(o, p + 4 * i, advance(v, i * 2 * Shape::GROUP_BYTES),
                                          adds || i > 0);
     wgmma_commit();
 }
@@ -397,11 +431,10 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
     const int thread = (int)threadIdx.x % WARPGROUP;
     const int row_of_thread = warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4;
     const uint64_t q_matrix =
-        matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, 16);
-    const uint64_t k_matrix = matrix_in_shared(k, 16);
-    const uint64_t v_matrix = matrix_in_shared(v, Shape::ATOM_BYTES);
+        matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, ATOM_BYTES, 16);
+    const uint64_t k_matrix = matrix_in_shared(k, Shape::GROUP_BYTES, 16);
+    const uint64_t v_matrix = matrix_in_shared(v, Shape::GROUP_BYTES, ATOM_BYTES);
     ring<Shape::STAGES> k_ring, v_ring;
-    unsigned q_parity = 0;
 
     const auto leave = [&](uint64_t *barrier) {
         __syncwarp();
@@ -416,68 +449,120 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
     };
     if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
 
-    for (;;) {
-        barrier_wait(&barriers.q_full, q_parity, 5);
-        q_parity ^= 1;
-        const struct flash_item item = {
-            uniform(barriers.item.first_row), uniform(barriers.item.n_rows),
-            uniform(barriers.item.first_position), uniform(barriers.item.head),
-            uniform(barriers.item.n_tiles)};
-        if (item.n_rows == 0) return;
+    float s[KEYS / 2], o[HEAD / 2], factor[2];
+    unsigned p[KEYS / 4];
+    /* The last tile of an item waits, weighed, for the first product of the next item. */
+    struct flash_waiting waiting = {false, 0, false, false, {0, 0}};
+
+    const auto await_last = [&]() { /* its values */
+        barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 9);
+        const struct flash_item &item = barriers.items[waiting.slot];
+        const int end = uniform(waiting.is_whole ? item.first_position + item.n_rows : 0);
+        clear_values<Shape>(v + v_ring.stage * Shape::TILE_BYTES, end, warpgroup);
+    };
+    const auto begin_last = [&]() { /* o += p v */
+        multiply_values<Shape>(o, p,
+                               advance(v_matrix, uniform(v_ring.stage) * Shape::TILE_BYTES),
+                               waiting.adds);
+    };
+    const auto end_last = [&]() {
+        wgmma_wait<0>();
+        hold(o);
+        hold(p);
+        leave(&barriers.v_empty[v_ring.stage]);
+        write_rows<T, HEAD>(a, barriers.items[waiting.slot], row_of_thread, o, waiting.sum);
+        waiting.is_there = false;
+    };
+
+    const auto finish_last = [&]() {
+        if (!uniform(waiting.is_there)) return;
+        await_last();
+        hold(p);
+        hold(o);
+        wgmma_begin();
+        begin_last();
+        end_last();
+    };
+
+    for (unsigned count = 0;; count++) {
+        const unsigned buffer = count % 2;
+        barrier_wait(&barriers.q_full[buffer], count / 2 & 1, 5);
+        const struct flash_item &item = barriers.items[count % 4];
         const int first = warpgroup * WARPGROUP_ROWS; /* of the tile's rows */
-        const int n_rows = min(item.n_rows - first, (int)WARPGROUP_ROWS);
-        if (item.n_tiles == 0) {
-            leave(&barriers.q_empty);
-            write_zeros<T, HEAD>(a, item, first, n_rows);
-            continue;
-        }
-        const int position = item.first_position + first; /* of row 0 of the warpgroup */
-        const int n_tiles = n_rows > 0 ? (position + n_rows - 1) / KEYS + 1 : 0;
+        const int n_rows = min(uniform(item.n_rows) - first, (int)WARPGROUP_ROWS);
+        const int all_tiles = uniform(item.n_tiles);
+        const int position = uniform(item.first_position) + first; /* of row 0 of the warpgroup */
+        const int n_tiles = n_rows > 0 && all_tiles > 0 ? (position + n_rows - 1) / KEYS + 1 : 0;
         const int n_plain = min(n_tiles, (position + 1) / KEYS); /* all rows see all keys */
-        const int own_position = item.first_position + row_of_thread;
+        const int own_position = position + row_of_thread - first;
 
-        if (n_tiles > 0) {
-            float s[KEYS / 2], o[HEAD / 2], factor[2];
-            unsigned p[KEYS / 4];
+        if (n_tiles == 0) {
+            if (Shape::OVERLAPS) finish_last();
+            if (uniform(item.n_rows) == 0) return;
+            if (all_tiles == 0) write_zeros<T, HEAD>(a, item, first, n_rows);
+            leave(&barriers.q_empty[buffer]);
+        } else {
+            const uint64_t q_now = advance(q_matrix, (int)buffer * Shape::Q_BYTES);
             flash_softmax state = {{-CUDART_INF_F, -CUDART_INF_F}, {0, 0}};
-
-            barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 6);
-            take_turn();
-            wgmma_begin();
-            multiply_keys<Shape>(s, q_matrix, advance(k_matrix, k_ring.stage * Shape::TILE_BYTES));
-            pass_turn();
-            wgmma_wait<0>();
-            hold(s);
-            leave(&barriers.k_empty[k_ring.stage]);
-            k_ring.step();
-            weigh<true, Shape::POLYNOMIAL>(s, state, a.scale, own_position + 1, factor);
-            to_operand<T>(p, s);
-
-            const auto step = [&](int tile, auto masked) {
-                barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 7);
+            const int stage = uniform(k_ring.stage);
+            if (Shape::OVERLAPS && uniform(waiting.is_there)) {
+                await_last();
+                barrier_wait(&barriers.k_full[stage], k_ring.parity, 6);
                 take_turn();
                 hold(s);
                 hold(p);
                 hold(o);
                 wgmma_begin();
-                multiply_keys<Shape>(s, q_matrix,
-                                     advance(k_matrix, k_ring.stage * Shape::TILE_BYTES));
-                barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 8);
+                multiply_keys<Shape>(s, q_now, advance(k_matrix, stage * Shape::TILE_BYTES));
+                begin_last();
+                pass_turn();
+                wgmma_wait<1>();
+                hold(s);
+                leave(&barriers.k_empty[stage]);
+                weigh<true, Shape::POLYNOMIAL, Shape::ABLATE>(s, state, a.scale, own_position + 1,
+                                                              factor);
+                end_last();
+            } else {
+                barrier_wait(&barriers.k_full[stage], k_ring.parity, 6);
+                take_turn();
+                hold(s);
+                wgmma_begin();
+                multiply_keys<Shape>(s, q_now, advance(k_matrix, stage * Shape::TILE_BYTES));
+                pass_turn();
+                wgmma_wait<0>();
+                hold(s);
+                leave(&barriers.k_empty[stage]);
+                weigh<true, Shape::POLYNOMIAL, Shape::ABLATE>(s, state, a.scale, own_position + 1,
+                                                              factor);
+            }
+            to_operand<T>(p, s);
+            v_ring = k_ring;
+            k_ring.step();
+            const auto step = [&](int tile, auto masked) {
+                const int k_stage = uniform(k_ring.stage), v_stage = uniform(v_ring.stage);
+                barrier_wait(&barriers.k_full[k_stage], k_ring.parity, 7);
+                take_turn();
+                hold(s);
+                hold(p);
+                hold(o);
+                wgmma_begin();
+                multiply_keys<Shape>(s, q_now, advance(k_matrix, k_stage * Shape::TILE_BYTES));
+                barrier_wait(&barriers.v_full[v_stage], v_ring.parity, 8);
                 wgmma_begin(); /* the compiler would do so behind the branches of the wait */
-                multiply_values<Shape>(o, p, advance(v_matrix, v_ring.stage * Shape::TILE_BYTES),
+                multiply_values<Shape>(o, p, advance(v_matrix, v_stage * Shape::TILE_BYTES),
                                        tile > 1);
                 pass_turn();
                 wgmma_wait<1>();
                 hold(s);
-                leave(&barriers.k_empty[k_ring.stage]);
-                k_ring.step();
-                weigh<decltype(masked)::value, Shape::POLYNOMIAL>(
+                leave(&barriers.k_empty[k_stage]);
+                weigh<decltype(masked)::value, Shape::POLYNOMIAL, Shape::ABLATE>(
                     s, state, a.scale, own_position + 1 - tile * KEYS, factor);
                 wgmma_wait<0>();
                 hold(o);
                 hold(p);
-                leave(&barriers.v_empty[v_ring.stage]);
-                v_ring.step();
+                leave(&barriers.v_empty[v_stage]);
+                v_ring = k_ring;
+                k_ring.step();
                 if (!Shape::SKIPS || __any_sync(~0u, factor[0] != 1 || factor[1] != 1)) {
 #pragma unroll
                     for (int i = 0; i < HEAD / 2; i++) o[i] *= factor[i / 2 % 2];
@@ -487,54 +572,40 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
             int tile = 1;
             for (; tile < n_plain; tile++) step(tile, std::false_type());
             for (; tile < n_tiles; tile++) step(tile, std::true_type());
-            leave(&barriers.q_empty);
-
-            barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 9);
-            if (n_tiles == item.n_tiles)
-                clear_values<Shape>(v + v_ring.stage * Shape::TILE_BYTES,
-                                    item.first_position + item.n_rows - (n_tiles - 1) * KEYS,
-                                    warpgroup);
-            hold(p);
-            hold(o);
-            wgmma_begin();
-            multiply_values<Shape>(o, p, advance(v_matrix, v_ring.stage * Shape::TILE_BYTES),
-                                   n_tiles > 1);
-            wgmma_wait<0>();
-            hold(o);
-            leave(&barriers.v_empty[v_ring.stage]);
-            v_ring.step();
-            write_rows<T, HEAD>(a, item, row_of_thread, o, state);
-        } else {
-            leave(&barriers.q_empty);
+            leave(&barriers.q_empty[buffer]);
+            waiting = {true, (int)(count % 4), n_tiles > 1, n_tiles == all_tiles,
+                       {state.sum[0], state.sum[1]}};
+            if (!Shape::OVERLAPS || n_tiles < all_tiles) finish_last();
         }
-        for (int tile = n_tiles; tile < item.n_tiles; tile++) { /* only other warpgroups' */
+        for (int tile = n_tiles; tile < all_tiles; tile++) { /* only other warpgroups' */
             barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 10);
             leave(&barriers.k_empty[k_ring.stage]);
-            k_ring.step();
             take_turn();
             pass_turn();
-            barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 11);
-            leave(&barriers.v_empty[v_ring.stage]);
-            v_ring.step();
+            barrier_wait(&barriers.v_full[k_ring.stage], k_ring.parity, 11);
+            leave(&barriers.v_empty[k_ring.stage]);
+            k_ring.step();
         }
     }
 }
 
 template <typename Shape>
-static __global__ void __launch_bounds__(Shape::THREADS, 1)
+static __global__ void __launch_bounds__(Shape::THREADS, Shape::BLOCKS)
     flash_kernel(const flash_args a, const __grid_constant__ CUtensorMap q_map,
                  const __grid_constant__ CUtensorMap k_map,
                  const __grid_constant__ CUtensorMap v_map) {
     extern __shared__ char memory[];
     __shared__ flash_barriers<Shape::STAGES> barriers;
     char *q = memory + (1024 - shared_address(memory) % 1024) % 1024;
-    char *k = q + Shape::Q_BYTES, *v = k + Shape::STAGES * Shape::TILE_BYTES;
+    char *k = q + 2 * Shape::Q_BYTES, *v = k + Shape::STAGES * Shape::TILE_BYTES;
     if (threadIdx.x == 0) {
         prefetch_map(&q_map);
         prefetch_map(&k_map);
         prefetch_map(&v_map);
-        barrier_init(&barriers.q_full, 1);
-        barrier_init(&barriers.q_empty, Shape::CONSUMER_WARPS);
+        for (int i = 0; i < 2; i++) {
+            barrier_init(&barriers.q_full[i], 1);
+            barrier_init(&barriers.q_empty[i], Shape::CONSUMER_WARPS);
+        }
         for (int i = 0; i < Shape::STAGES; i++) {
             barrier_init(&barriers.k_full[i], 1);
             barrier_init(&barriers.v_full[i], 1);
@@ -568,14 +639,13 @@ static PFN_cuTensorMapEncodeTiled_v12000 encoder(void) {
     return (PFN_cuTensorMapEncodeTiled_v12000)function;
 }
 
-/* `sizes` and `box` innermost first; the rows of the innermost two are adjacent. */
+/* Innermost first; strides in bytes, without the innermost, whose values are adjacent. */
 static bool describe(CUtensorMap *map, enum format format, const void *data, int rank,
-                     const cuuint64_t *sizes, const cuuint32_t *box) {
+                     const cuuint64_t *sizes, const cuuint64_t *strides, const cuuint32_t *box) {
     static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
     const CUtensorMapDataType type =
         format == FORMAT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const cuuint64_t strides[2] = {sizes[0] * 2, sizes[0] * sizes[1] * 2};
-    const cuuint32_t steps[3] = {1, 1, 1};
+    const cuuint32_t steps[4] = {1, 1, 1, 1};
     return encode && encode(map, type, (cuuint32_t)rank, (void *)data, sizes, strides, box, steps,
                             CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
                             CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
@@ -587,13 +657,18 @@ static enum op_status flash_launch(struct cuda_device *cuda, const struct op_att
                                    int *next_item) {
     const struct op_batch *b = op->batch;
     const cuuint64_t head = (cuuint64_t)op->kv.head_size;
+    const cuuint64_t row = 2 * head, q_row = row * (cuuint64_t)op->heads;
     const cuuint64_t q_sizes[3] = {head, (cuuint64_t)op->heads, (cuuint64_t)b->n_rows};
-    const cuuint64_t kv_sizes[2] = {head, 0x7fffffff}; /* who wrote block_table knows how many */
-    const cuuint32_t q_box[3] = {ATOM, 1, WARPGROUP_ROWS}, kv_box[2] = {ATOM, BLOCK_KEYS};
+    const cuuint64_t q_strides[2] = {row, q_row};
+    const cuuint32_t q_box[3] = {ATOM, 1, WARPGROUP_ROWS};
+    /* groups of 8 rows, 64 columns at a time; who wrote block_table knows how many there are */
+    const cuuint64_t kv_sizes[4] = {ATOM, 8, Shape::ATOMS, 0x0fffffff};
+    const cuuint64_t kv_strides[3] = {row, ATOM_ROW, 8 * row};
+    const cuuint32_t kv_box[4] = {ATOM, 8, Shape::ATOMS, BLOCK_KEYS / 8};
     CUtensorMap q_map, k_map, v_map;
-    if (!describe(&q_map, op->kv.format, op->q, 3, q_sizes, q_box) ||
-        !describe(&k_map, op->kv.format, op->kv.k, 2, kv_sizes, kv_box) ||
-        !describe(&v_map, op->kv.format, op->kv.v, 2, kv_sizes, kv_box))
+    if (!describe(&q_map, op->kv.format, op->q, 3, q_sizes, q_strides, q_box) ||
+        !describe(&k_map, op->kv.format, op->kv.k, 4, kv_sizes, kv_strides, kv_box) ||
+        !describe(&v_map, op->kv.format, op->kv.v, 4, kv_sizes, kv_strides, kv_box))
         return OP_NOT_SUPPORTED;
     /* each sequence, and the rows behind the last one, ends in a tile that may not be full */
     const int n_tiles = (b->n_rows + Shape::ROWS - 1) / Shape::ROWS + b->n_seqs;
@@ -615,7 +690,8 @@ static enum op_status flash_launch(struct cuda_device *cuda, const struct op_att
         cudaFuncSetAttribute((const void *)flash_kernel<Shape>,
                              cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::SHARED_BYTES));
     if (status != OP_OK) return status;
-    const int blocks = next_item && a.n_items > cuda->n_sms ? cuda->n_sms : a.n_items;
+    const int room = cuda->n_sms * Shape::BLOCKS;
+    const int blocks = next_item && a.n_items > room ? room : a.n_items;
     return launch(cuda, flash_kernel<Shape>, dim3((unsigned)blocks), Shape::THREADS,
                   Shape::SHARED_BYTES, a, q_map, k_map, v_map);
 }
@@ -633,7 +709,7 @@ template <typename T>
 static enum op_status flash_heads(struct cuda_device *cuda, const struct op_attention *op,
                                   int *next_item) {
     if (op->kv.head_size == 64)
-        return flash_launch<flash_shape<T, 64, 3, 4, true, true, 0>>(cuda, op, next_item);
+        return flash_launch<flash_shape<T, 64, 3, 4, true, true, 0, 0, false>>(cuda, op, next_item);
     return flash_launch<flash_shape<T, 128, 2, 2, true, true, 0>>(cuda, op, next_item);
 }
 

@@ -88,20 +88,31 @@ static __device__ __forceinline__ void named_arrive(int barrier, int threads) {
 static __device__ __forceinline__ void prefetch_map(const CUtensorMap *map) {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
-/* A box at (x, y) or (x, y, z) to shared memory; what is outside of the tensor becomes zero. */
-static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int x, int y,
-                                                uint64_t *barrier) {
-    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
-                 " [%0], [%1, {%2, %3}], [%4];" ::"r"(shared_address(to)),
-                 "l"(map), "r"(x), "r"(y), "r"(shared_address(barrier))
-                 : "memory");
-}
+/* A box at (x, y, z) or (x, y, z, w) to shared memory; what is outside of the tensor becomes 0. */
 static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int x, int y,
                                                 int z, uint64_t *barrier) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
                  " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(to)),
                  "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier))
                  : "memory");
+}
+static __device__ __forceinline__ void copy_box(void *to, const CUtensorMap *map, int x, int y,
+                                                int z, int w, uint64_t *barrier) {
+    asm volatile("cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(to)),
+                 "l"(map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(shared_address(barrier))
+                 : "memory");
+}
+/* True in one lane of the warp, all of whose lanes come here. */
+static __device__ __forceinline__ bool is_elected(void) {
+    unsigned elected;
+    asm volatile("{\n"
+                 ".reg .pred p;\n"
+                 "elect.sync _|p, 0xffffffff;\n"
+                 "selp.u32 %0, 1, 0, p;\n"
+                 "}"
+                 : "=r"(elected));
+    return elected;
 }
 
 /* ---- registers of a warpgroup ---- */
@@ -116,18 +127,18 @@ template <int N> static __device__ __forceinline__ void give_registers(void) {
 /* ---- matrix products ---- */
 
 /*
- * A matrix in shared memory in rows of 128 bytes, swizzled as the copy engine's SWIZZLE_128B does,
- * at a multiple of 1024 bytes. `atom_stride`: bytes from one 64-wide column block to the next (used
- * where the 64-wide side is not the one summed over).
+ * A matrix in shared memory, in atoms of 8 rows of 128 bytes, each swizzled as the copy engine's
+ * SWIZZLE_128B does and at a multiple of 1024 bytes. From one to the next there are `down` bytes for
+ * the next 8 rows and `right` bytes for the next 64 columns (used where the product's side, not the
+ * one summed over, lies along the rows).
  */
-static __device__ __forceinline__ uint64_t matrix_in_shared(const void *p, int atom_stride) {
-    enum { EIGHT_ROWS = 1024 };
+static __device__ __forceinline__ uint64_t matrix_in_shared(const void *p, int down, int right) {
     const uint64_t swizzle_128 = (uint64_t)1 << 62;
-    return swizzle_128 | (uint64_t)(EIGHT_ROWS >> 4) << 32 | (uint64_t)(atom_stride >> 4) << 16 |
+    return swizzle_128 | (uint64_t)(down >> 4) << 32 | (uint64_t)(right >> 4) << 16 |
            (uint64_t)((shared_address(p) & 0x3ffff) >> 4);
 }
 static __device__ __forceinline__ uint64_t advance(uint64_t matrix, int bytes) {
-    return matrix + (uint64_t)(bytes >> 4);
+    return (matrix & 0xffffffff00000000) | (uint32_t)((uint32_t)matrix + (uint32_t)(bytes >> 4));
 }
 
 /* Registers are as written up to here before wgmma reads them. */

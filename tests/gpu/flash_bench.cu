@@ -11,9 +11,11 @@
 #include "kernels/cuda/flash_sm90.cu"
 
 #include <algorithm>
+#include <map>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <string>
 #include <vector>
 
 enum op_status cuda_status(struct cuda_device *, cudaError_t error) {
@@ -45,25 +47,29 @@ struct variant {
     {name, head, flash_launch<flash_shape<bf16, head, __VA_ARGS__>>,                               \
      flash_launch<flash_shape<f16, head, __VA_ARGS__>>}
 /* warpgroups, stages, takes turns, skips, polynomial */
+#define ABLATION(name, head, ...)                                                                  \
+    {name, head, flash_launch<flash_shape<bf16, head, __VA_ARGS__>>, NULL}
 static const struct variant variants[] = {
-    VARIANT("128 wg2 st2 turns skips", 128, 2, 2, true, true, 0),
+    VARIANT("128 turns skips overlaps", 128, 2, 2, true, true, 0),
+    VARIANT("64 wg3 turns skips", 64, 3, 4, true, true, 0, 0, false),
 #ifndef QWEN_CUDA_BOUND_WAITS
-    VARIANT("128 wg2 st2 free  skips", 128, 2, 2, false, true, 0),
-    VARIANT("128 wg2 st2 turns all  ", 128, 2, 2, true, false, 0),
-    VARIANT("128 wg2 st3 turns skips", 128, 2, 3, true, true, 0),
-    VARIANT("128 wg2 st2 turns skips poly2", 128, 2, 2, true, true, 2),
-#endif
-    VARIANT("64 wg3 st4 turns skips", 64, 3, 4, true, true, 0),
-#ifndef QWEN_CUDA_BOUND_WAITS
-    VARIANT("64 wg3 st4 free  skips", 64, 3, 4, false, true, 0),
-    VARIANT("64 wg3 st4 turns all  ", 64, 3, 4, true, false, 0),
-    VARIANT("64 wg2 st4 turns skips", 64, 2, 4, true, true, 0),
-    VARIANT("64 wg2 st4 turns skips poly2", 64, 2, 4, true, true, 2),
-    VARIANT("64 wg3 st4 turns skips poly2", 64, 3, 4, true, true, 2),
-    VARIANT("64 wg3 st4 turns all   poly2", 64, 3, 4, true, false, 2),
+    VARIANT("128 free  skips overlaps", 128, 2, 2, false, true, 0),
+    VARIANT("128 turns all   overlaps", 128, 2, 2, true, false, 0),
+    VARIANT("128 turns skips", 128, 2, 2, true, true, 0, 0, false),
+    ABLATION("128 turns skips overlaps, no copies", 128, 2, 2, true, true, 0, 2),
+    VARIANT("64 wg3 turns skips overlaps", 64, 3, 4, true, true, 0),
+    VARIANT("64 wg3 free  skips overlaps", 64, 3, 4, false, true, 0),
+    VARIANT("64 wg3 turns all", 64, 3, 4, true, false, 0, 0, false),
+    VARIANT("64 wg2 turns skips overlaps", 64, 2, 4, true, true, 0),
+    VARIANT("64 wg2 free  skips overlaps", 64, 2, 4, false, true, 0),
+    VARIANT("64 wg1 x2 skips overlaps", 64, 1, 2, false, true, 0),
+    VARIANT("64 wg3 turns skips poly1", 64, 3, 4, true, true, 1, 0, false),
+    VARIANT("64 wg3 turns skips poly2", 64, 3, 4, true, true, 2, 0, false),
+    ABLATION("64 wg3 turns skips, no copies", 64, 3, 4, true, true, 0, 2, false),
 #endif
 };
 enum { N_VARIANTS = sizeof variants / sizeof variants[0] };
+static bool is_wanted[N_VARIANTS];
 
 /* ---- a pass ---- */
 
@@ -172,7 +178,7 @@ struct pass {
 template <typename T>
 static void make_pass(struct pass &p, struct layout l, const std::vector<struct sequence> &seqs,
                       const std::vector<unsigned> &seeds, float q_size, float k_size,
-                      float v_size) {
+                      float v_size, int n_behind = 0) {
     std::vector<int> positions, seq_of, slots, starts = {0}, numbers;
     int n_blocks = 0, max_blocks = 1;
     p.most_keys = 0;
@@ -199,6 +205,8 @@ static void make_pass(struct pass &p, struct layout l, const std::vector<struct 
         }
         starts.push_back((int)positions.size());
     }
+    for (int i = 0; i < n_behind; i++) /* rows of no sequence */
+        positions.push_back(0), seq_of.push_back(0), slots.push_back(-1);
     const int width = l.heads * l.head, rows = (int)positions.size();
     p.layout = l, p.seqs = seqs, p.starts = starts;
     p.n_values = (size_t)rows * (size_t)width;
@@ -340,11 +348,16 @@ static bool test(const struct test_case &c, const struct variant &v, enum format
     std::vector<unsigned> seeds;
     for (size_t s = 0; s < c.seqs.size(); s++) seeds.push_back(11 + (unsigned)s);
     struct pass p;
-    make_pass<T>(p, l, c.seqs, seeds, c.q_size, c.k_size, 1);
+    make_pass<T>(p, l, c.seqs, seeds, c.q_size, c.k_size, 1, c.seqs.size() > 5 ? 200 : 0);
     const std::vector<float> want = reference_of<T>(p);
     const std::vector<T> y = run_pass<T>(p, v, true), again = run_pass<T>(p, v, true),
                          plain = run_pass<T>(p, v, false);
     bool ok = compare<T>(p, y, want, format == FORMAT_BF16 ? 6e-3f : 1e-3f, c.name);
+    static std::map<std::string, std::vector<T>> first_variant;
+    std::vector<T> &before = first_variant[c.name + std::to_string(v.head) + (strstr(v.name, "poly") ? v.name : "")];
+    if (before.empty()) before = y;
+    if (memcmp(y.data(), before.data(), y.size() * sizeof(T)))
+        printf("  %s: another variant came to other bits\n", c.name), ok = false;
     if (memcmp(y.data(), again.data(), y.size() * sizeof(T)))
         printf("  %s: two runs differ\n", c.name), ok = false;
     if (memcmp(y.data(), plain.data(), y.size() * sizeof(T)))
@@ -381,62 +394,92 @@ static int run_tests(const struct variant *v) {
 
 /* ---- speed ---- */
 
-template <typename T> static float median_ms(struct pass &p, launch_fn *launch, int *counter) {
-    enum { RUNS = 11 };
-    cudaEvent_t from, to;
-    CHECK(cudaEventCreate(&from));
-    CHECK(cudaEventCreate(&to));
-    std::vector<float> times;
-    p.op.batch = &p.batch;
-    for (int i = 0; i < RUNS + 3; i++) {
-        CHECK(cudaEventRecord(from, cuda.stream));
-        if (launch(&cuda, &p.op, counter) != OP_OK) return -1;
-        CHECK(cudaEventRecord(to, cuda.stream));
-        CHECK(cudaEventSynchronize(to));
-        float ms;
-        CHECK(cudaEventElapsedTime(&ms, from, to));
-        if (i >= 3) times.push_back(ms);
+/* One launch, in milliseconds. */
+static float time_once(struct pass &p, launch_fn *launch, int *counter) {
+    static cudaEvent_t from, to;
+    if (!from) {
+        CHECK(cudaEventCreate(&from));
+        CHECK(cudaEventCreate(&to));
     }
-    std::sort(times.begin(), times.end());
-    return times[RUNS / 2];
+    p.op.batch = &p.batch;
+    CHECK(cudaEventRecord(from, cuda.stream));
+    if (launch(&cuda, &p.op, counter) != OP_OK) return -1;
+    CHECK(cudaEventRecord(to, cuda.stream));
+    CHECK(cudaEventSynchronize(to));
+    float ms;
+    CHECK(cudaEventElapsedTime(&ms, from, to));
+    return ms;
+}
+
+struct size {
+    int n, first, rows; /* sequences of so many rows from that position on */
+    bool is_half;
+};
+
+/* Variants by turns, so that all see the card as warm; medians. */
+static void bench_size(struct pass &p, const struct size &size, double *tflops) {
+    enum { RUNS = 15, WARM = 2 };
+    std::vector<float> times[N_VARIANTS];
+    for (int run = 0; run < RUNS + WARM; run++)
+        for (int i = 0; i < N_VARIANTS; i++) {
+            launch_fn *launch = size.is_half ? variants[i].f16_ : variants[i].bf16_;
+            if (variants[i].head != p.layout.head || !launch || !is_wanted[i]) continue;
+            const float ms = time_once(p, launch, next_item);
+            if (run >= WARM) times[i].push_back(ms);
+        }
+    const double pairs =
+        size.n * (double)size.rows * (size.first + (size.rows + 1) / 2.); /* query, key */
+    for (int i = 0; i < N_VARIANTS; i++) {
+        std::vector<float> &t = times[i];
+        std::sort(t.begin(), t.end());
+        tflops[i] = t.empty() ? 0
+                              : 4.0 * p.layout.heads * p.layout.head * pairs / t[t.size() / 2] * 1e-9;
+    }
 }
 
 static void bench(void) {
-    const struct {
-        int n, rows;
-    } sizes[] = {{1, 2048}, {8, 2048}, {1, 4096}, {1, 16384}, {1, 32768}};
-    enum { N_SIZES = 5 };
-    printf("TFLOP/s causal, bf16 persistent / plain grid; last column f16 persistent at 16k\n");
+    enum { N_SIZES = 9 };
+    static const struct size sizes[N_SIZES] = {
+        {1, 0, 512, false},   {1, 0, 2048, false},  {8, 0, 2048, false},
+        {1, 0, 4096, false},  {1, 0, 16384, false}, {1, 0, 32768, false},
+        {1, 14336, 2048, false}, {1, 0, 2048, true},   {1, 0, 16384, true}};
+    printf("TFLOP/s causal\n");
     for (int head = 128; head >= 64; head -= 64) {
-        const struct layout l = {head == 128 ? 28 : 14, head == 128 ? 4 : 2, head, FORMAT_BF16};
-        printf("%d/%d heads of %-18d", l.heads, l.kv_heads, head);
-        for (int i = 0; i < N_SIZES; i++) printf(" %7dx%-5d", sizes[i].n, sizes[i].rows);
-        printf("\n");
-        static struct pass passes[N_SIZES], half;
+        struct layout l = {head == 128 ? 28 : 14, head == 128 ? 4 : 2, head, FORMAT_BF16};
+        static double tflops[N_SIZES][N_VARIANTS];
+        printf("%d/%d heads of %-22d", l.heads, l.kv_heads, head);
         for (int i = 0; i < N_SIZES; i++) {
-            std::vector<struct sequence> seqs((size_t)sizes[i].n, {0, sizes[i].rows, false});
-            make_pass<bf16>(passes[i], l, seqs, {1, 2, 3, 4, 5, 6, 7, 8}, 1, 1, 1);
+            const struct sequence one = {sizes[i].first, sizes[i].rows, false};
+            const std::vector<struct sequence> seqs((size_t)sizes[i].n, one);
+            static struct pass p;
+            l.format = sizes[i].is_half ? FORMAT_F16 : FORMAT_BF16;
+            if (sizes[i].is_half)
+                make_pass<f16>(p, l, seqs, {1, 2, 3, 4, 5, 6, 7, 8}, 1, 1, 1);
+            else
+                make_pass<bf16>(p, l, seqs, {1, 2, 3, 4, 5, 6, 7, 8}, 1, 1, 1);
+            bench_size(p, sizes[i], tflops[i]);
+            free_pass(p);
+            printf(sizes[i].first ? "  %dx%d@%d" : "  %dx%d", sizes[i].n, sizes[i].rows,
+                   sizes[i].first);
+            printf(sizes[i].is_half ? ",fp16" : "");
         }
-        struct layout l16 = l;
-        l16.format = FORMAT_F16;
-        make_pass<f16>(half, l16, {{0, 16384, false}}, {1}, 1, 1, 1);
-        for (const struct variant &v : variants) {
-            if (v.head != head) continue;
-            printf("%-32s", v.name);
-            for (int i = 0; i < N_SIZES; i++) {
-                const double rows = sizes[i].rows;
-                const double flops = 4.0 * l.heads * head * sizes[i].n * rows * (rows + 1) / 2;
-                const float ms = median_ms<bf16>(passes[i], v.bf16_, next_item);
-                const float plain = median_ms<bf16>(passes[i], v.bf16_, NULL);
-                printf("   %5.0f/%-5.0f", flops / ms * 1e-9, flops / plain * 1e-9);
-            }
-            printf(" %5.0f\n", 4.0 * l.heads * head * 16384.0 * 16385 / 2 /
-                                   median_ms<f16>(half, v.f16_, next_item) * 1e-9);
-            fflush(stdout);
+        printf("\n");
+        for (int v = 0; v < N_VARIANTS; v++) {
+            if (variants[v].head != head || !is_wanted[v]) continue;
+            printf("%-36s", variants[v].name);
+            for (int i = 0; i < N_SIZES; i++) printf("  %6.0f", tflops[i][v]);
+            printf("\n");
         }
-        for (int i = 0; i < N_SIZES; i++) free_pass(passes[i]);
-        free_pass(half);
+        fflush(stdout);
     }
+}
+
+/* For a profiler: one launch. */
+static void profile(const struct variant &v, int rows) {
+    const struct layout l = {v.head == 128 ? 28 : 14, v.head == 128 ? 4 : 2, v.head, FORMAT_BF16};
+    static struct pass p;
+    make_pass<bf16>(p, l, {{0, rows, false}}, {1}, 1, 1, 1);
+    for (int i = 0; i < 3; i++) printf("%.3f ms\n", time_once(p, v.bf16_, next_item));
 }
 
 int main(int argc, char **argv) {
@@ -447,16 +490,22 @@ int main(int argc, char **argv) {
     cuda.capability = prop.major * 10 + prop.minor;
     CHECK(cudaMalloc(&next_item, sizeof *next_item));
     CHECK(cudaMemset(next_item, 0, sizeof *next_item));
+    for (int i = 0; i < N_VARIANTS; i++) {
+        is_wanted[i] = argc <= 2;
+        for (int a = 2; a < argc; a++) is_wanted[i] |= atoi(argv[a]) == i;
+    }
     if (!strcmp(what, "bench")) {
         printf("%s, %d multiprocessors\n", prop.name, cuda.n_sms);
         bench();
         return 0;
     }
+    if (!strcmp(what, "profile") && argc > 3) {
+        profile(variants[atoi(argv[2])], atoi(argv[3]));
+        return 0;
+    }
     int n_wrong = 0;
     for (int i = 0; i < N_VARIANTS; i++) {
-        bool is_wanted = argc <= 2;
-        for (int a = 2; a < argc; a++) is_wanted |= atoi(argv[a]) == i;
-        if (is_wanted) n_wrong += run_tests(&variants[i]);
+        if (variants[i].f16_ && is_wanted[i]) n_wrong += run_tests(&variants[i]);
     }
     return n_wrong > 0;
 }
