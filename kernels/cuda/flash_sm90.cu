@@ -39,31 +39,26 @@ struct flash_args {
     int *next_item; /* 0 between launches; NULL: blocks take every gridDim-th item */
 };
 
-template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_, bool TAKES_TURNS_, bool SKIPS_,
-          int POLYNOMIAL_, int ABLATE_ = 0, bool OVERLAPS_ = true>
-struct flash_shape {
+template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_> struct flash_shape {
     typedef T_ T;
     enum {
         HEAD = HEAD_,
-        ATOMS = HEAD / ATOM,
+        ATOMS = HEAD / ATOM, /* side by side in a row */
         WARPGROUPS = WARPGROUPS_,
         STAGES = STAGES_,
-        TAKES_TURNS = TAKES_TURNS_,
-        SKIPS = SKIPS_,           /* no rescaling where no maximum grew */
-        ABLATE = ABLATE_,
-        OVERLAPS = OVERLAPS_,
-        POLYNOMIAL = POLYNOMIAL_, /* of 8 powers of 2 are computed without the special unit */
         ROWS = WARPGROUPS * WARPGROUP_ROWS,
         THREADS = (WARPGROUPS + 1) * WARPGROUP,
         CONSUMER_WARPS = WARPGROUPS * WARPGROUP / WARP,
+        /* of 65,536 on a multiprocessor */
+        PRODUCER_REGISTERS = WARPGROUPS == 3 ? 32 : 40,
+        CONSUMER_REGISTERS = WARPGROUPS == 3 ? 160 : 232,
+        /* queries: [warpgroup][atom][64 rows], twice */
         Q_ATOM_BYTES = WARPGROUP_ROWS * ATOM_ROW,
         Q_BYTES = WARPGROUPS * ATOMS * Q_ATOM_BYTES,
-        GROUP_BYTES = ATOMS * ATOM_BYTES, /* 8 keys */
-        TILE_BYTES = KEYS / 8 * GROUP_BYTES,
+        /* keys and values: [8 rows][atom], as the boxes bring them */
+        GROUP_BYTES = ATOMS * ATOM_BYTES,
         BOX_BYTES = BLOCK_KEYS / 8 * GROUP_BYTES,
-        PRODUCER_REGISTERS = WARPGROUPS == 1 ? 24 : WARPGROUPS == 2 ? 40 : 32,
-        CONSUMER_REGISTERS = WARPGROUPS == 3 ? 160 : 232,
-        BLOCKS = WARPGROUPS == 1 ? 2 : 1, /* on a multiprocessor */
+        TILE_BYTES = KEYS / 8 * GROUP_BYTES,
         SHARED_BYTES = 2 * Q_BYTES + 2 * STAGES * TILE_BYTES + 1024, /* to begin at a multiple */
     };
 };
@@ -142,17 +137,11 @@ static __device__ __forceinline__ void produce(const flash_args &a, const CUtens
     const int box = lane % BOXES;
     ring<Shape::STAGES> k_ring, v_ring;
     unsigned count = 0; /* of items */
-    bool is_first = true;
 
     /* `group`: where in the cache, in groups of 8 rows, lane i's box begins, for i < BOXES */
     const auto copy_tile = [&](char *ring_memory, const CUtensorMap &map, uint64_t *full,
                                uint64_t *empty, ring<Shape::STAGES> &at, int group, int what) {
         barrier_wait(&empty[at.stage], at.parity ^ 1, what);
-        if (Shape::ABLATE == 2 && !is_first) {
-            if (lane == 0) barrier_arrive(&full[at.stage]);
-            at.step();
-            return;
-        }
         int groups[BOXES];
 #pragma unroll
         for (int i = 0; i < BOXES; i++) groups[i] = __shfl_sync(~0u, group, i);
@@ -209,7 +198,6 @@ static __device__ __forceinline__ void produce(const flash_args &a, const CUtens
             if (tile > 0)
                 copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, group_before, 3);
             group_before = group;
-            if (tile > Shape::STAGES) is_first = false;
             group = group_after;
         }
         copy_tile(v, v_map, barriers.v_full, barriers.v_empty, v_ring, group_before, 4);
@@ -229,19 +217,6 @@ static __device__ __forceinline__ float power_of_2(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-/* The same to 7.5e-5 of it in the units that add and multiply: 2^x = 2^round(x) 2^f, |f| <= 1/2, the
- * latter as its polynomial of degree 3 with the smallest relative error there (by Remez). */
-static __device__ __forceinline__ float power_of_2_polynomial(float x) {
-    const float round_by = 12582912.f; /* 1.5 * 2^23: the sum's low bits are round(x) */
-    x = fmaxf(x, -126.f);
-    const float rounded = x + round_by;
-    const float f = x - (rounded - round_by);
-    float y = fmaf(f, 0.0551716691f, 0.2426111222f);
-    y = fmaf(f, y, 0.6932609855f);
-    y = fmaf(f, y, 0.9999280735f);
-    return __int_as_float(__float_as_int(y) + (__float_as_int(rounded) << 23));
-}
-
 template <typename T> static __device__ __forceinline__ unsigned pack(float x, float y);
 template <> __device__ __forceinline__ unsigned pack<bf16>(float x, float y) {
     unsigned two;
@@ -259,21 +234,13 @@ struct flash_softmax {
     float largest[2], sum[2]; /* the sum over this thread's columns only */
 };
 
-/* An item whose last product is not begun. */
-struct flash_waiting {
-    bool is_there;
-    int slot;      /* in the barriers' items */
-    bool adds;     /* it has earlier tiles */
-    bool is_whole; /* its last tile is the last of all warpgroups: keys may end in it */
-    float sum[2];
-};
 
 /*
  * Scores of a tile become weights relative to each row's largest so far; `factor` is what weights of
  * earlier tiles are to be multiplied with. A thread has for each 8 columns two adjacent ones of two
  * rows. `first_hidden`: the first key of the tile that row 0 of the thread does not see.
  */
-template <bool MASKED, int POLYNOMIAL, int ABLATE>
+template <bool MASKED>
 static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax &state,
                                              float scale, int first_hidden, float (&factor)[2]) {
     if constexpr (MASKED) {
@@ -286,9 +253,9 @@ static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax
     }
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float largest = -CUDART_INF_F;
+        float largest = fmaxf(s[2 * r], s[2 * r + 1]);
 #pragma unroll
-        for (int i = 0; i < KEYS / 2; i += 4)
+        for (int i = 4; i < KEYS / 2; i += 4)
             largest = fmaxf(largest, fmaxf(s[i + 2 * r], s[i + 2 * r + 1]));
         largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
         largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
@@ -303,13 +270,7 @@ static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax
         for (int i = 0; i < KEYS / 2; i += 4) {
 #pragma unroll
             for (int x = i + 2 * r; x < i + 2 * r + 2; x++) {
-                const float power = fmaf(s[x], scale, -base);
-                if (i / 4 % 8 >= POLYNOMIAL)
-                    s[x] = power_of_2(power);
-                else if (MASKED)
-                    s[x] = power == -CUDART_INF_F ? 0 : power_of_2_polynomial(power);
-                else
-                    s[x] = power_of_2_polynomial(power);
+                s[x] = power_of_2(fmaf(s[x], scale, -base));
                 sum += s[x];
             }
         }
@@ -338,10 +299,10 @@ static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
 template <typename T, int HEAD>
 static __device__ __forceinline__ void write_rows(const flash_args &a, const flash_item &item,
                                                   int row_of_thread, float (&o)[HEAD / 2],
-                                                  const float (&sums)[2]) {
+                                                  const flash_softmax &state) {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
-        float sum = sums[r];
+        float sum = state.sum[r];
         sum += __shfl_xor_sync(~0u, sum, 1);
         sum += __shfl_xor_sync(~0u, sum, 2);
         const float inverse = 1 / sum;
@@ -441,54 +402,18 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
         if (thread % WARP == 0) barrier_arrive(barrier);
     };
     const auto take_turn = [&]() {
-        if (Shape::TAKES_TURNS) named_wait(TURN + warpgroup, 2 * WARPGROUP);
+        named_wait(TURN + warpgroup, 2 * WARPGROUP);
     };
     const auto pass_turn = [&]() {
-        if (Shape::TAKES_TURNS)
-            named_arrive(TURN + (warpgroup + 1) % Shape::WARPGROUPS, 2 * WARPGROUP);
+        named_arrive(TURN + (warpgroup + 1) % Shape::WARPGROUPS, 2 * WARPGROUP);
     };
     if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
-
-    float s[KEYS / 2], o[HEAD / 2], factor[2];
-    unsigned p[KEYS / 4];
-    /* The last tile of an item waits, weighed, for the first product of the next item. */
-    struct flash_waiting waiting = {false, 0, false, false, {0, 0}};
-
-    const auto await_last = [&]() { /* its values */
-        barrier_wait(&barriers.v_full[v_ring.stage], v_ring.parity, 9);
-        const struct flash_item &item = barriers.items[waiting.slot];
-        const int end = uniform(waiting.is_whole ? item.first_position + item.n_rows : 0);
-        clear_values<Shape>(v + v_ring.stage * Shape::TILE_BYTES, end, warpgroup);
-    };
-    const auto begin_last = [&]() { /* o += p v */
-        multiply_values<Shape>(o, p,
-                               advance(v_matrix, uniform(v_ring.stage) * Shape::TILE_BYTES),
-                               waiting.adds);
-    };
-    const auto end_last = [&]() {
-        wgmma_wait<0>();
-        hold(o);
-        hold(p);
-        leave(&barriers.v_empty[v_ring.stage]);
-        write_rows<T, HEAD>(a, barriers.items[waiting.slot], row_of_thread, o, waiting.sum);
-        waiting.is_there = false;
-    };
-
-    const auto finish_last = [&]() {
-        if (!uniform(waiting.is_there)) return;
-        await_last();
-        hold(p);
-        hold(o);
-        wgmma_begin();
-        begin_last();
-        end_last();
-    };
 
     for (unsigned count = 0;; count++) {
         const unsigned buffer = count % 2;
         barrier_wait(&barriers.q_full[buffer], count / 2 & 1, 5);
         const struct flash_item &item = barriers.items[count % 4];
-        const int first = warpgroup * WARPGROUP_ROWS; /* of the tile's rows */
+        const int first = warpgroup * WARPGROUP_ROWS; /* of the item's rows */
         const int n_rows = min(uniform(item.n_rows) - first, (int)WARPGROUP_ROWS);
         const int all_tiles = uniform(item.n_tiles);
         const int position = uniform(item.first_position) + first; /* of row 0 of the warpgroup */
@@ -496,49 +421,28 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
         const int n_plain = min(n_tiles, (position + 1) / KEYS); /* all rows see all keys */
         const int own_position = position + row_of_thread - first;
 
-        if (n_tiles == 0) {
-            if (Shape::OVERLAPS) finish_last();
-            if (uniform(item.n_rows) == 0) return;
-            if (all_tiles == 0) write_zeros<T, HEAD>(a, item, first, n_rows);
-            leave(&barriers.q_empty[buffer]);
-        } else {
-            const uint64_t q_now = advance(q_matrix, (int)buffer * Shape::Q_BYTES);
+        if (n_tiles > 0) {
+            const uint64_t q_now = advance(q_matrix, uniform((int)buffer) * Shape::Q_BYTES);
+            float s[KEYS / 2], o[HEAD / 2], factor[2];
+            unsigned p[KEYS / 4];
             flash_softmax state = {{-CUDART_INF_F, -CUDART_INF_F}, {0, 0}};
+
             const int stage = uniform(k_ring.stage);
-            if (Shape::OVERLAPS && uniform(waiting.is_there)) {
-                await_last();
-                barrier_wait(&barriers.k_full[stage], k_ring.parity, 6);
-                take_turn();
-                hold(s);
-                hold(p);
-                hold(o);
-                wgmma_begin();
-                multiply_keys<Shape>(s, q_now, advance(k_matrix, stage * Shape::TILE_BYTES));
-                begin_last();
-                pass_turn();
-                wgmma_wait<1>();
-                hold(s);
-                leave(&barriers.k_empty[stage]);
-                weigh<true, Shape::POLYNOMIAL, Shape::ABLATE>(s, state, a.scale, own_position + 1,
-                                                              factor);
-                end_last();
-            } else {
-                barrier_wait(&barriers.k_full[stage], k_ring.parity, 6);
-                take_turn();
-                hold(s);
-                wgmma_begin();
-                multiply_keys<Shape>(s, q_now, advance(k_matrix, stage * Shape::TILE_BYTES));
-                pass_turn();
-                wgmma_wait<0>();
-                hold(s);
-                leave(&barriers.k_empty[stage]);
-                weigh<true, Shape::POLYNOMIAL, Shape::ABLATE>(s, state, a.scale, own_position + 1,
-                                                              factor);
-            }
+            barrier_wait(&barriers.k_full[stage], k_ring.parity, 6);
+            take_turn();
+            hold(s);
+            wgmma_begin();
+            multiply_keys<Shape>(s, q_now, advance(k_matrix, stage * Shape::TILE_BYTES));
+            pass_turn();
+            wgmma_wait<0>();
+            hold(s);
+            leave(&barriers.k_empty[stage]);
+            weigh<true>(s, state, a.scale, own_position + 1, factor);
             to_operand<T>(p, s);
             v_ring = k_ring;
             k_ring.step();
-            const auto step = [&](int tile, auto masked) {
+
+            const auto step = [&](int tile, auto is_masked) {
                 const int k_stage = uniform(k_ring.stage), v_stage = uniform(v_ring.stage);
                 barrier_wait(&barriers.k_full[k_stage], k_ring.parity, 7);
                 take_turn();
@@ -555,15 +459,15 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
                 wgmma_wait<1>();
                 hold(s);
                 leave(&barriers.k_empty[k_stage]);
-                weigh<decltype(masked)::value, Shape::POLYNOMIAL, Shape::ABLATE>(
-                    s, state, a.scale, own_position + 1 - tile * KEYS, factor);
+                weigh<decltype(is_masked)::value>(s, state, a.scale,
+                                                  own_position + 1 - tile * KEYS, factor);
                 wgmma_wait<0>();
                 hold(o);
                 hold(p);
                 leave(&barriers.v_empty[v_stage]);
                 v_ring = k_ring;
                 k_ring.step();
-                if (!Shape::SKIPS || __any_sync(~0u, factor[0] != 1 || factor[1] != 1)) {
+                if (__any_sync(~0u, factor[0] != 1 || factor[1] != 1)) {
 #pragma unroll
                     for (int i = 0; i < HEAD / 2; i++) o[i] *= factor[i / 2 % 2];
                 }
@@ -573,9 +477,24 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
             for (; tile < n_plain; tile++) step(tile, std::false_type());
             for (; tile < n_tiles; tile++) step(tile, std::true_type());
             leave(&barriers.q_empty[buffer]);
-            waiting = {true, (int)(count % 4), n_tiles > 1, n_tiles == all_tiles,
-                       {state.sum[0], state.sum[1]}};
-            if (!Shape::OVERLAPS || n_tiles < all_tiles) finish_last();
+
+            const int last = uniform(v_ring.stage);
+            barrier_wait(&barriers.v_full[last], v_ring.parity, 9);
+            if (n_tiles == all_tiles)
+                clear_values<Shape>(v + last * Shape::TILE_BYTES,
+                                    uniform(item.first_position + item.n_rows), warpgroup);
+            hold(p);
+            hold(o);
+            wgmma_begin();
+            multiply_values<Shape>(o, p, advance(v_matrix, last * Shape::TILE_BYTES), n_tiles > 1);
+            wgmma_wait<0>();
+            hold(o);
+            leave(&barriers.v_empty[last]);
+            write_rows<T, HEAD>(a, item, row_of_thread, o, state);
+        } else {
+            if (uniform(item.n_rows) == 0) return;
+            if (all_tiles == 0) write_zeros<T, HEAD>(a, item, first, n_rows);
+            leave(&barriers.q_empty[buffer]);
         }
         for (int tile = n_tiles; tile < all_tiles; tile++) { /* only other warpgroups' */
             barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 10);
@@ -590,7 +509,7 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
 }
 
 template <typename Shape>
-static __global__ void __launch_bounds__(Shape::THREADS, Shape::BLOCKS)
+static __global__ void __launch_bounds__(Shape::THREADS, 1)
     flash_kernel(const flash_args a, const __grid_constant__ CUtensorMap q_map,
                  const __grid_constant__ CUtensorMap k_map,
                  const __grid_constant__ CUtensorMap v_map) {
@@ -690,8 +609,7 @@ static enum op_status flash_launch(struct cuda_device *cuda, const struct op_att
         cudaFuncSetAttribute((const void *)flash_kernel<Shape>,
                              cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::SHARED_BYTES));
     if (status != OP_OK) return status;
-    const int room = cuda->n_sms * Shape::BLOCKS;
-    const int blocks = next_item && a.n_items > room ? room : a.n_items;
+    const int blocks = next_item && a.n_items > cuda->n_sms ? cuda->n_sms : a.n_items;
     return launch(cuda, flash_kernel<Shape>, dim3((unsigned)blocks), Shape::THREADS,
                   Shape::SHARED_BYTES, a, q_map, k_map, v_map);
 }
@@ -705,12 +623,16 @@ bool flash_can(const struct cuda_device *cuda, const struct op_attention *op) {
            (kv->format == FORMAT_BF16 || kv->format == FORMAT_F16);
 }
 
+/* Of heads of 64, a block takes 192 rows; or 128, where few blocks would have much to do. */
 template <typename T>
 static enum op_status flash_heads(struct cuda_device *cuda, const struct op_attention *op,
                                   int *next_item) {
-    if (op->kv.head_size == 64)
-        return flash_launch<flash_shape<T, 64, 3, 4, true, true, 0, 0, false>>(cuda, op, next_item);
-    return flash_launch<flash_shape<T, 128, 2, 2, true, true, 0>>(cuda, op, next_item);
+    if (op->kv.head_size == 128)
+        return flash_launch<flash_shape<T, 128, 2, 2>>(cuda, op, next_item);
+    const long n_items = (long)((op->batch->n_rows + 191) / 192) * op->heads;
+    if (2 * n_items < 5l * cuda->n_sms)
+        return flash_launch<flash_shape<T, 64, 2, 4>>(cuda, op, next_item);
+    return flash_launch<flash_shape<T, 64, 3, 4>>(cuda, op, next_item);
 }
 
 enum op_status flash_attention(struct cuda_device *cuda, const struct op_attention *op,
