@@ -383,35 +383,127 @@ static __device__ __forceinline__ void to_operand(unsigned (&p)[KEYS / 4],
     for (int i = 0; i < KEYS / 4; i++) p[i] = pack<T>(s[2 * i], s[2 * i + 1]);
 }
 
-template <typename Shape>
-static __device__ __forceinline__ void consume(const flash_args &a, char *q, char *k, char *v,
-                                               flash_barriers<Shape::STAGES> &barriers) {
+/* A warpgroup, where it stands in the rings, and what it does with its 64 rows of an item. */
+template <typename Shape> struct flash_consumer {
     typedef typename Shape::T T;
-    enum { HEAD = Shape::HEAD, TURN = 1 };
-    const int warpgroup = uniform((int)threadIdx.x / WARPGROUP - 1);
-    const int thread = (int)threadIdx.x % WARPGROUP;
-    const int row_of_thread = warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4;
-    const uint64_t q_matrix =
-        matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, ATOM_BYTES, 16);
-    const uint64_t k_matrix = matrix_in_shared(k, Shape::GROUP_BYTES, 16);
-    const uint64_t v_matrix = matrix_in_shared(v, Shape::GROUP_BYTES, ATOM_BYTES);
-    ring<Shape::STAGES> k_ring, v_ring;
+    enum { HEAD = Shape::HEAD, TURN = 1 /* the first of the barriers */ };
+    const flash_args &a;
+    flash_barriers<Shape::STAGES> &barriers;
+    const int warpgroup, thread, row; /* `row`: of the item, the thread's first; and that + 8 */
+    char *v;
+    uint64_t q_matrix, k_matrix, v_matrix;
+    ring<Shape::STAGES> k_ring, v_ring; /* keys to come, and the values one tile behind them */
 
-    const auto leave = [&](uint64_t *barrier) {
+    __device__ __forceinline__ flash_consumer(const flash_args &args, char *q, char *k, char *values,
+                                              flash_barriers<Shape::STAGES> &b)
+        : a(args), barriers(b), warpgroup(uniform((int)threadIdx.x / WARPGROUP - 1)),
+          thread((int)threadIdx.x % WARPGROUP),
+          row(warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4), v(values) {
+        q_matrix = matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, ATOM_BYTES, 16);
+        k_matrix = matrix_in_shared(k, Shape::GROUP_BYTES, 16);
+        v_matrix = matrix_in_shared(v, Shape::GROUP_BYTES, ATOM_BYTES);
+        if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
+    }
+
+    /* The warp reads no more of what the barrier guards. */
+    __device__ __forceinline__ void leave(uint64_t *barrier) {
         __syncwarp();
         if (thread % WARP == 0) barrier_arrive(barrier);
-    };
-    const auto take_turn = [&]() {
+    }
+    __device__ __forceinline__ void take_turn(void) {
         named_wait(TURN + warpgroup, 2 * WARPGROUP);
-    };
-    const auto pass_turn = [&]() {
+    }
+    __device__ __forceinline__ void pass_turn(void) {
         named_arrive(TURN + (warpgroup + 1) % Shape::WARPGROUPS, 2 * WARPGROUP);
-    };
-    if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
+    }
+    __device__ __forceinline__ void step(void) {
+        v_ring = k_ring;
+        k_ring.step();
+    }
 
-    for (unsigned count = 0;; count++) {
+    /* s, p: weights of tile 0 */
+    __device__ __forceinline__ void first_tile(uint64_t q, int position, float (&s)[KEYS / 2],
+                                               unsigned (&p)[KEYS / 4], flash_softmax &state) {
+        const int stage = uniform(k_ring.stage);
+        float factor[2];
+        barrier_wait(&barriers.k_full[stage], k_ring.parity, 4);
+        take_turn();
+        hold(s);
+        wgmma_begin();
+        multiply_keys<Shape>(s, q, advance(k_matrix, stage * Shape::TILE_BYTES));
+        pass_turn();
+        wgmma_wait<0>();
+        hold(s);
+        leave(&barriers.k_empty[stage]);
+        weigh<true>(s, state, a.scale, position + 1, factor);
+        to_operand<T>(p, s);
+        step();
+    }
+
+    /* s, p: weights of this tile; o gets what those of the tile before come to */
+    template <bool MASKED>
+    __device__ __forceinline__ void next_tile(uint64_t q, int tile, int position,
+                                              float (&s)[KEYS / 2], unsigned (&p)[KEYS / 4],
+                                              float (&o)[HEAD / 2], flash_softmax &state) {
+        const int k_stage = uniform(k_ring.stage), v_stage = uniform(v_ring.stage);
+        float factor[2];
+        barrier_wait(&barriers.k_full[k_stage], k_ring.parity, 5);
+        take_turn();
+        hold(s);
+        hold(p);
+        hold(o);
+        wgmma_begin();
+        multiply_keys<Shape>(s, q, advance(k_matrix, k_stage * Shape::TILE_BYTES));
+        barrier_wait(&barriers.v_full[v_stage], v_ring.parity, 6);
+        wgmma_begin(); /* the compiler would do so behind the branches of the wait */
+        multiply_values<Shape>(o, p, advance(v_matrix, v_stage * Shape::TILE_BYTES), tile > 1);
+        pass_turn();
+        wgmma_wait<1>();
+        hold(s);
+        leave(&barriers.k_empty[k_stage]);
+        weigh<MASKED>(s, state, a.scale, position + 1 - tile * KEYS, factor);
+        wgmma_wait<0>();
+        hold(o);
+        hold(p);
+        leave(&barriers.v_empty[v_stage]);
+        step();
+        if (__any_sync(~0u, factor[0] != 1 || factor[1] != 1)) {
+#pragma unroll
+            for (int i = 0; i < HEAD / 2; i++) o[i] *= factor[i / 2 % 2];
+        }
+        to_operand<T>(p, s);
+    }
+
+    /* `n_keys`: where keys end in this tile, counted from key 0; 0: they do not */
+    __device__ __forceinline__ void last_values(int n_tiles, int n_keys, unsigned (&p)[KEYS / 4],
+                                                float (&o)[HEAD / 2]) {
+        const int stage = uniform(v_ring.stage);
+        barrier_wait(&barriers.v_full[stage], v_ring.parity, 7);
+        clear_values<Shape>(v + stage * Shape::TILE_BYTES, n_keys, warpgroup);
+        hold(p);
+        hold(o);
+        wgmma_begin();
+        multiply_values<Shape>(o, p, advance(v_matrix, stage * Shape::TILE_BYTES), n_tiles > 1);
+        wgmma_wait<0>();
+        hold(o);
+        leave(&barriers.v_empty[stage]);
+    }
+
+    /* A tile that only other warpgroups need. */
+    __device__ __forceinline__ void skip_tile(void) {
+        barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 8);
+        leave(&barriers.k_empty[k_ring.stage]);
+        take_turn();
+        pass_turn();
+        barrier_wait(&barriers.v_full[k_ring.stage], k_ring.parity, 9);
+        leave(&barriers.v_empty[k_ring.stage]);
+        step();
+    }
+
+    /* False: there are no more. */
+    __device__ __forceinline__ bool do_item(unsigned count) {
         const unsigned buffer = count % 2;
-        barrier_wait(&barriers.q_full[buffer], count / 2 & 1, 5);
+        barrier_wait(&barriers.q_full[buffer], count / 2 & 1, 10);
         const struct flash_item &item = barriers.items[count % 4];
         const int first = warpgroup * WARPGROUP_ROWS; /* of the item's rows */
         const int n_rows = min(uniform(item.n_rows) - first, (int)WARPGROUP_ROWS);
@@ -419,94 +511,30 @@ static __device__ __forceinline__ void consume(const flash_args &a, char *q, cha
         const int position = uniform(item.first_position) + first; /* of row 0 of the warpgroup */
         const int n_tiles = n_rows > 0 && all_tiles > 0 ? (position + n_rows - 1) / KEYS + 1 : 0;
         const int n_plain = min(n_tiles, (position + 1) / KEYS); /* all rows see all keys */
-        const int own_position = position + row_of_thread - first;
+        const int own_position = position + row - first;
 
         if (n_tiles > 0) {
-            const uint64_t q_now = advance(q_matrix, uniform((int)buffer) * Shape::Q_BYTES);
-            float s[KEYS / 2], o[HEAD / 2], factor[2];
+            const uint64_t q = advance(q_matrix, uniform((int)buffer) * Shape::Q_BYTES);
+            float s[KEYS / 2], o[HEAD / 2];
             unsigned p[KEYS / 4];
             flash_softmax state = {{-CUDART_INF_F, -CUDART_INF_F}, {0, 0}};
-
-            const int stage = uniform(k_ring.stage);
-            barrier_wait(&barriers.k_full[stage], k_ring.parity, 6);
-            take_turn();
-            hold(s);
-            wgmma_begin();
-            multiply_keys<Shape>(s, q_now, advance(k_matrix, stage * Shape::TILE_BYTES));
-            pass_turn();
-            wgmma_wait<0>();
-            hold(s);
-            leave(&barriers.k_empty[stage]);
-            weigh<true>(s, state, a.scale, own_position + 1, factor);
-            to_operand<T>(p, s);
-            v_ring = k_ring;
-            k_ring.step();
-
-            const auto step = [&](int tile, auto is_masked) {
-                const int k_stage = uniform(k_ring.stage), v_stage = uniform(v_ring.stage);
-                barrier_wait(&barriers.k_full[k_stage], k_ring.parity, 7);
-                take_turn();
-                hold(s);
-                hold(p);
-                hold(o);
-                wgmma_begin();
-                multiply_keys<Shape>(s, q_now, advance(k_matrix, k_stage * Shape::TILE_BYTES));
-                barrier_wait(&barriers.v_full[v_stage], v_ring.parity, 8);
-                wgmma_begin(); /* the compiler would do so behind the branches of the wait */
-                multiply_values<Shape>(o, p, advance(v_matrix, v_stage * Shape::TILE_BYTES),
-                                       tile > 1);
-                pass_turn();
-                wgmma_wait<1>();
-                hold(s);
-                leave(&barriers.k_empty[k_stage]);
-                weigh<decltype(is_masked)::value>(s, state, a.scale,
-                                                  own_position + 1 - tile * KEYS, factor);
-                wgmma_wait<0>();
-                hold(o);
-                hold(p);
-                leave(&barriers.v_empty[v_stage]);
-                v_ring = k_ring;
-                k_ring.step();
-                if (__any_sync(~0u, factor[0] != 1 || factor[1] != 1)) {
-#pragma unroll
-                    for (int i = 0; i < HEAD / 2; i++) o[i] *= factor[i / 2 % 2];
-                }
-                to_operand<T>(p, s);
-            };
+            first_tile(q, own_position, s, p, state);
             int tile = 1;
-            for (; tile < n_plain; tile++) step(tile, std::false_type());
-            for (; tile < n_tiles; tile++) step(tile, std::true_type());
+            for (; tile < n_plain; tile++) next_tile<false>(q, tile, own_position, s, p, o, state);
+            for (; tile < n_tiles; tile++) next_tile<true>(q, tile, own_position, s, p, o, state);
             leave(&barriers.q_empty[buffer]);
-
-            const int last = uniform(v_ring.stage);
-            barrier_wait(&barriers.v_full[last], v_ring.parity, 9);
-            if (n_tiles == all_tiles)
-                clear_values<Shape>(v + last * Shape::TILE_BYTES,
-                                    uniform(item.first_position + item.n_rows), warpgroup);
-            hold(p);
-            hold(o);
-            wgmma_begin();
-            multiply_values<Shape>(o, p, advance(v_matrix, last * Shape::TILE_BYTES), n_tiles > 1);
-            wgmma_wait<0>();
-            hold(o);
-            leave(&barriers.v_empty[last]);
-            write_rows<T, HEAD>(a, item, row_of_thread, o, state);
+            const int n_keys = item.first_position + item.n_rows;
+            last_values(n_tiles, n_tiles == all_tiles ? uniform(n_keys) : 0, p, o);
+            write_rows<T, HEAD>(a, item, row, o, state);
         } else {
-            if (uniform(item.n_rows) == 0) return;
+            if (uniform(item.n_rows) == 0) return false;
             if (all_tiles == 0) write_zeros<T, HEAD>(a, item, first, n_rows);
             leave(&barriers.q_empty[buffer]);
         }
-        for (int tile = n_tiles; tile < all_tiles; tile++) { /* only other warpgroups' */
-            barrier_wait(&barriers.k_full[k_ring.stage], k_ring.parity, 10);
-            leave(&barriers.k_empty[k_ring.stage]);
-            take_turn();
-            pass_turn();
-            barrier_wait(&barriers.v_full[k_ring.stage], k_ring.parity, 11);
-            leave(&barriers.v_empty[k_ring.stage]);
-            k_ring.step();
-        }
+        for (int tile = n_tiles; tile < all_tiles; tile++) skip_tile();
+        return true;
     }
-}
+};
 
 template <typename Shape>
 static __global__ void __launch_bounds__(Shape::THREADS, 1)
@@ -541,7 +569,8 @@ static __global__ void __launch_bounds__(Shape::THREADS, 1)
         if (threadIdx.x < WARP) produce<Shape>(a, q_map, k_map, v_map, q, k, v, barriers);
     } else {
         take_registers<Shape::CONSUMER_REGISTERS>();
-        consume<Shape>(a, q, k, v, barriers);
+        flash_consumer<Shape> consumer(a, q, k, v, barriers);
+        for (unsigned count = 0; consumer.do_item(count);) count++;
     }
 }
 
