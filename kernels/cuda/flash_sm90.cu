@@ -3,11 +3,11 @@
  * 128 at a time, with both products on the tensor cores and the weights never in memory.
  *
  *   block   a warp that copies (TMA) and WARPGROUPS warpgroups that compute, 64 query rows each.
- *   keys    come in tiles of 128, counted from key 0 of the sequence, into a ring of STAGES buffers.
- *           A tile is 8 blocks of the paged cache, for each 64 columns of the head a box of 16 rows.
- *   order   Q K' of a tile is issued before P V of the tile before it, so that the softmax of one
- *           runs while the tensor cores do the other; TAKES_TURNS: warpgroups issue one after the
- *           other, so that their softmaxes do not meet either.
+ * Blocks stay and take one item (a tile of rows of a head) after the other. keys    come in tiles
+ * of 128, counted from key 0 of the sequence, into a ring of STAGES buffers. A tile is 8 blocks of
+ * the paged cache, each one box of the copy engine. order   Q K' of a tile is issued before P V of
+ * the tile before it, so that the softmax of one runs while the tensor cores do the other; and
+ * warpgroups issue by turns, so that their softmaxes do not meet.
  *
  * A row's result depends on its own query and keys alone: tiles of keys begin at key 0 whatever the
  * row, keys it does not see weigh exactly 0, and nothing is split over keys.
@@ -22,11 +22,11 @@
 #include <math_constants.h>
 
 enum {
-    KEYS = 128,            /* of a tile */
-    BLOCK_KEYS = 16,       /* of a block of the cache */
-    ATOM = 64,             /* values in the 128 bytes that the copy engine swizzles */
-    WARPGROUP_ROWS = 64,   /* queries */
-    ATOM_ROW = 128,        /* bytes */
+    KEYS = 128,                /* of a tile */
+    BLOCK_KEYS = 16,           /* of a block of the cache */
+    ATOM = 64,                 /* values in the 128 bytes that the copy engine swizzles */
+    WARPGROUP_ROWS = 64,       /* queries */
+    ATOM_ROW = 128,            /* bytes */
     ATOM_BYTES = 8 * ATOM_ROW, /* 8 rows: what the swizzle repeats after */
     BOXES = KEYS / BLOCK_KEYS, /* a lane for each */
 };
@@ -134,6 +134,7 @@ static __device__ __forceinline__ void produce(const flash_args &a, const CUtens
                                                char *q, char *k, char *v,
                                                flash_barriers<Shape::STAGES> &barriers) {
     const int lane = (int)threadIdx.x % WARP;
+    enum { SOME = 4 };
     const int box = lane % BOXES;
     ring<Shape::STAGES> k_ring, v_ring;
     unsigned count = 0; /* of items */
@@ -142,15 +143,19 @@ static __device__ __forceinline__ void produce(const flash_args &a, const CUtens
     const auto copy_tile = [&](char *ring_memory, const CUtensorMap &map, uint64_t *full,
                                uint64_t *empty, ring<Shape::STAGES> &at, int group, int what) {
         barrier_wait(&empty[at.stage], at.parity ^ 1, what);
-        int groups[BOXES];
+        const bool copies = is_elected();
+        char *to = ring_memory + at.stage * Shape::TILE_BYTES;
+        if (copies) barrier_arrive_expecting(&full[at.stage], Shape::TILE_BYTES);
 #pragma unroll
-        for (int i = 0; i < BOXES; i++) groups[i] = __shfl_sync(~0u, group, i);
-        if (is_elected()) {
-            char *to = ring_memory + at.stage * Shape::TILE_BYTES;
-            barrier_arrive_expecting(&full[at.stage], Shape::TILE_BYTES);
+        for (int first = 0; first < BOXES; first += SOME) { /* few registers, few branches */
+            int groups[SOME];
 #pragma unroll
-            for (int i = 0; i < BOXES; i++)
-                copy_box(to + i * Shape::BOX_BYTES, &map, 0, 0, 0, groups[i], &full[at.stage]);
+            for (int i = 0; i < SOME; i++) groups[i] = __shfl_sync(~0u, group, first + i);
+            if (!copies) continue;
+#pragma unroll
+            for (int i = 0; i < SOME; i++)
+                copy_box(to + (first + i) * Shape::BOX_BYTES, &map, 0, 0, 0, groups[i],
+                         &full[at.stage]);
         }
         __syncwarp();
         at.step();
@@ -206,7 +211,8 @@ static __device__ __forceinline__ void produce(const flash_args &a, const CUtens
 
 /* ---- the warpgroups that compute ---- */
 
-/* The same in all lanes, as the compiler knows then: wgmma may be under way across a branch on it. */
+/* The same in all lanes, as the compiler knows then: wgmma may be under way across a branch on it.
+ */
 static __device__ __forceinline__ int uniform(int x) {
     return __shfl_sync(~0u, x, 0);
 }
@@ -234,11 +240,10 @@ struct flash_softmax {
     float largest[2], sum[2]; /* the sum over this thread's columns only */
 };
 
-
 /*
- * Scores of a tile become weights relative to each row's largest so far; `factor` is what weights of
- * earlier tiles are to be multiplied with. A thread has for each 8 columns two adjacent ones of two
- * rows. `first_hidden`: the first key of the tile that row 0 of the thread does not see.
+ * Scores of a tile become weights relative to each row's largest so far; `factor` is what weights
+ * of earlier tiles are to be multiplied with. A thread has for each 8 columns two adjacent ones of
+ * two rows. `first_hidden`: the first key of the tile that row 0 of the thread does not see.
  */
 template <bool MASKED>
 static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax &state,
@@ -286,8 +291,7 @@ static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             if (i & step) continue;
-            const unsigned got =
-                __shfl_xor_sync(~0u, is_upper ? w[i] : w[i + step], step);
+            const unsigned got = __shfl_xor_sync(~0u, is_upper ? w[i] : w[i + step], step);
             if (is_upper)
                 w[i] = got;
             else
@@ -321,8 +325,7 @@ static __device__ __forceinline__ void write_rows(const flash_args &a, const fla
             }
             transpose(w);
             if (is_there)
-                *(uint4 *)(to + 32 * i + threadIdx.x % 4 * 8) =
-                    make_uint4(w[0], w[1], w[2], w[3]);
+                *(uint4 *)(to + 32 * i + threadIdx.x % 4 * 8) = make_uint4(w[0], w[1], w[2], w[3]);
         }
     }
 }
@@ -358,17 +361,15 @@ template <typename Shape>
 static __device__ __forceinline__ void multiply_keys(float (&s)[KEYS / 2], uint64_t q, uint64_t k) {
 #pragma unroll
     for (int i = 0; i < Shape::HEAD / 16; i++)
-        wgmma_rows<typename Shape::T>(
-            s, advance(q, i / 4 * Shape::Q_ATOM_BYTES + i % 4 * 32),
-            advance(k, i / 4 * ATOM_BYTES + i % 4 * 32), i > 0);
+        wgmma_rows<typename Shape::T>(s, advance(q, i / 4 * Shape::Q_ATOM_BYTES + i % 4 * 32),
+                                      advance(k, i / 4 * ATOM_BYTES + i % 4 * 32), i > 0);
     wgmma_commit();
 }
 
 /* o (+)= p v */
 template <typename Shape>
-static __device__ __forceinline__ void multiply_values(float (&o)[Shape::HEAD / 2],
-                                                       const unsigned (&p)[KEYS / 4], uint64_t v,
-                                                       bool adds) {
+static __device__ __forceinline__ void
+multiply_values(float (&o)[Shape::HEAD / 2], const unsigned (&p)[KEYS / 4], uint64_t v, bool adds) {
 #pragma unroll
     for (int i = 0; i < KEYS / 16; i++)
         wgmma_columns<typename Shape::T>(o, p + 4 * i, advance(v, i * 2 * Shape::GROUP_BYTES),
@@ -394,12 +395,13 @@ template <typename Shape> struct flash_consumer {
     uint64_t q_matrix, k_matrix, v_matrix;
     ring<Shape::STAGES> k_ring, v_ring; /* keys to come, and the values one tile behind them */
 
-    __device__ __forceinline__ flash_consumer(const flash_args &args, char *q, char *k, char *values,
-                                              flash_barriers<Shape::STAGES> &b)
+    __device__ __forceinline__ flash_consumer(const flash_args &args, char *q, char *k,
+                                              char *values, flash_barriers<Shape::STAGES> &b)
         : a(args), barriers(b), warpgroup(uniform((int)threadIdx.x / WARPGROUP - 1)),
           thread((int)threadIdx.x % WARPGROUP),
           row(warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4), v(values) {
-        q_matrix = matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, ATOM_BYTES, 16);
+        q_matrix =
+            matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, ATOM_BYTES, 16);
         k_matrix = matrix_in_shared(k, Shape::GROUP_BYTES, 16);
         v_matrix = matrix_in_shared(v, Shape::GROUP_BYTES, ATOM_BYTES);
         if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
@@ -620,23 +622,15 @@ static enum op_status flash_launch(struct cuda_device *cuda, const struct op_att
         return OP_NOT_SUPPORTED;
     /* each sequence, and the rows behind the last one, ends in a tile that may not be full */
     const int n_tiles = (b->n_rows + Shape::ROWS - 1) / Shape::ROWS + b->n_seqs;
-    const struct flash_args a = {op->y,
-                                 op->heads,
-                                 op->kv.n_kv_heads,
-                                 b->max_blocks,
-                                 b->n_rows,
-                                 b->n_seqs,
-                                 n_tiles * op->heads,
-                                 op->scale * 1.44269504f,
-                                 b->positions,
-                                 b->slots,
-                                 b->starts,
-                                 b->block_table,
-                                 next_item};
-    const enum op_status status = cuda_status(
-        cuda,
-        cudaFuncSetAttribute((const void *)flash_kernel<Shape>,
-                             cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::SHARED_BYTES));
+    const struct flash_args a = {
+        op->y,        op->heads, op->kv.n_kv_heads,   b->max_blocks,
+        b->n_rows,    b->n_seqs, n_tiles * op->heads, op->scale * 1.44269504f,
+        b->positions, b->slots,  b->starts,           b->block_table,
+        next_item};
+    const enum op_status status =
+        cuda_status(cuda, cudaFuncSetAttribute((const void *)flash_kernel<Shape>,
+                                               cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                               Shape::SHARED_BYTES));
     if (status != OP_OK) return status;
     const int blocks = next_item && a.n_items > cuda->n_sms ? cuda->n_sms : a.n_items;
     return launch(cuda, flash_kernel<Shape>, dim3((unsigned)blocks), Shape::THREADS,

@@ -2,8 +2,8 @@
  * Hopper's own instructions (sm_90a) as functions: barriers in shared memory that count bytes, the
  * copy engine (TMA), matrix products of a warpgroup (wgmma), registers handed between warpgroups.
  *
- * Source of the encodings: PTX ISA 9.0, sections "Asynchronous warpgroup level matrix instructions",
- * "mbarrier" and "Tensor copy".
+ * Source of the encodings: PTX ISA 9.0, sections "Asynchronous warpgroup level matrix
+ * instructions", "mbarrier" and "Tensor copy".
  */
 #pragma once
 
@@ -33,10 +33,10 @@ static __device__ __forceinline__ void barrier_arrive(uint64_t *barrier) {
                  : "memory");
 }
 static __device__ __forceinline__ void barrier_arrive_expecting(uint64_t *barrier, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     shared_address(barrier)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)),
+        "r"(bytes)
+        : "memory");
 }
 static __device__ __forceinline__ bool barrier_try(uint64_t *barrier, unsigned parity) {
     unsigned is_done;
@@ -75,7 +75,8 @@ static __device__ __forceinline__ void stores_are_ready(void) {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }
 
-/* Barriers 1 .. 15 of the block, for `threads` of its threads: those who wait and those who do not. */
+/* Barriers 1 .. 15 of the block, for `threads` of its threads: those who wait and those who do not.
+ */
 static __device__ __forceinline__ void named_wait(int barrier, int threads) {
     asm volatile("bar.sync %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
 }
@@ -128,9 +129,9 @@ template <int N> static __device__ __forceinline__ void give_registers(void) {
 
 /*
  * A matrix in shared memory, in atoms of 8 rows of 128 bytes, each swizzled as the copy engine's
- * SWIZZLE_128B does and at a multiple of 1024 bytes. From one to the next there are `down` bytes for
- * the next 8 rows and `right` bytes for the next 64 columns (used where the product's side, not the
- * one summed over, lies along the rows).
+ * SWIZZLE_128B does and at a multiple of 1024 bytes. From one to the next there are `down` bytes
+ * for the next 8 rows and `right` bytes for the next 64 columns (used where the product's side, not
+ * the one summed over, lies along the rows).
  */
 static __device__ __forceinline__ uint64_t matrix_in_shared(const void *p, int down, int right) {
     const uint64_t swizzle_128 = (uint64_t)1 << 62;
@@ -177,8 +178,8 @@ template <int N> static __device__ __forceinline__ void hold(unsigned (&x)[N]) {
 /* `operands`: a, b, whether it adds (predicate p), signs, and how a and b lie, as PTX wants them */
 #define WGMMA(n, type, names, p_name, operands, outputs, ...)                                      \
     asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " p_name ", 0;\n"                               \
-                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" names "}, "   \
-                 operands ";\n}"                                                                   \
+                 "wgmma.mma_async.sync.aligned.m64n" n "k16.f32." type "." type " {" names         \
+                 "}, " operands ";\n}"                                                             \
                  : outputs                                                                         \
                  : __VA_ARGS__, "r"((int)adds))
 
@@ -200,8 +201,8 @@ template <typename T>
 static __device__ __forceinline__ void wgmma_columns(float (&d)[64], const unsigned *a, uint64_t b,
                                                      bool adds) {
     if constexpr (is_bf16<T>)
-        WGMMA("128", "bf16", D64_NAMES, "%69", "{%64,%65,%66,%67}, %68, p, 1, 1, 1", D64,
-              "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+        WGMMA("128", "bf16", D64_NAMES, "%69", "{%64,%65,%66,%67}, %68, p, 1, 1, 1", D64, "r"(a[0]),
+              "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
     else
         WGMMA("128", "f16", D64_NAMES, "%69", "{%64,%65,%66,%67}, %68, p, 1, 1, 1", D64, "r"(a[0]),
               "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));

@@ -2,7 +2,7 @@
  * flash_sm90.cu against a naive kernel in double, then its speed.
  *
  *   nvcc -std=c++17 -O3 -I. -gencode=arch=compute_90a,code=sm_90a tests/gpu/flash_bench.cu
- *   flash_bench [test|bench] [variant …]
+ *   flash_bench [test|bench] [number of a variant …], flash_bench profile variant rows
  *
  * Every case: block numbers shuffled, what no key owns in the cache is NaN, outputs start as NaN,
  * two runs are bit-equal, and a sequence computed in other chunks and company gives the same bits.
@@ -44,29 +44,17 @@ struct variant {
     launch_fn *bf16_, *f16_;
 };
 #define VARIANT(name, head, ...)                                                                   \
-    {name, head, flash_launch<flash_shape<bf16, head, __VA_ARGS__>>,                               \
-     flash_launch<flash_shape<f16, head, __VA_ARGS__>>}
-/* warpgroups, stages, takes turns, skips, polynomial */
-#define ABLATION(name, head, ...)                                                                  \
-    {name, head, flash_launch<flash_shape<bf16, head, __VA_ARGS__>>, NULL}
+    {                                                                                              \
+        name, head, flash_launch<flash_shape<bf16, head, __VA_ARGS__>>,                            \
+            flash_launch<flash_shape<f16, head, __VA_ARGS__>>                                      \
+    }
+/* by warpgroups and stages of the ring */
 static const struct variant variants[] = {
-    VARIANT("128 turns skips overlaps", 128, 2, 2, true, true, 0),
-    VARIANT("64 wg3 turns skips", 64, 3, 4, true, true, 0, 0, false),
-#ifndef QWEN_CUDA_BOUND_WAITS
-    VARIANT("128 free  skips overlaps", 128, 2, 2, false, true, 0),
-    VARIANT("128 turns all   overlaps", 128, 2, 2, true, false, 0),
-    VARIANT("128 turns skips", 128, 2, 2, true, true, 0, 0, false),
-    ABLATION("128 turns skips overlaps, no copies", 128, 2, 2, true, true, 0, 2),
-    VARIANT("64 wg3 turns skips overlaps", 64, 3, 4, true, true, 0),
-    VARIANT("64 wg3 free  skips overlaps", 64, 3, 4, false, true, 0),
-    VARIANT("64 wg3 turns all", 64, 3, 4, true, false, 0, 0, false),
-    VARIANT("64 wg2 turns skips overlaps", 64, 2, 4, true, true, 0),
-    VARIANT("64 wg2 free  skips overlaps", 64, 2, 4, false, true, 0),
-    VARIANT("64 wg1 x2 skips overlaps", 64, 1, 2, false, true, 0),
-    VARIANT("64 wg3 turns skips poly1", 64, 3, 4, true, true, 1, 0, false),
-    VARIANT("64 wg3 turns skips poly2", 64, 3, 4, true, true, 2, 0, false),
-    ABLATION("64 wg3 turns skips, no copies", 64, 3, 4, true, true, 0, 2, false),
-#endif
+    {"heads of 128, as chosen", 128, flash_attention, flash_attention},
+    {"heads of 64, as chosen", 64, flash_attention, flash_attention},
+    VARIANT("128 rows, 2 stages", 128, 2, 2),
+    VARIANT("128 rows, 4 stages", 64, 2, 4),
+    VARIANT("192 rows, 4 stages", 64, 3, 4),
 };
 enum { N_VARIANTS = sizeof variants / sizeof variants[0] };
 static bool is_wanted[N_VARIANTS];
@@ -177,8 +165,8 @@ struct pass {
 
 template <typename T>
 static void make_pass(struct pass &p, struct layout l, const std::vector<struct sequence> &seqs,
-                      const std::vector<unsigned> &seeds, float q_size, float k_size,
-                      float v_size, int n_behind = 0) {
+                      const std::vector<unsigned> &seeds, float q_size, float k_size, float v_size,
+                      int n_behind = 0) {
     std::vector<int> positions, seq_of, slots, starts = {0}, numbers;
     int n_blocks = 0, max_blocks = 1;
     p.most_keys = 0;
@@ -195,13 +183,15 @@ static void make_pass(struct pass &p, struct layout l, const std::vector<struct 
     int next = 0;
     for (size_t s = 0; s < seqs.size(); s++) {
         const int n = (seqs[s].first + seqs[s].n_rows + 15) / 16;
-        for (int i = 0; i < n; i++) table[s * (size_t)max_blocks + (size_t)i] = numbers[(size_t)next++];
+        for (int i = 0; i < n; i++)
+            table[s * (size_t)max_blocks + (size_t)i] = numbers[(size_t)next++];
         for (int i = 0; i < seqs[s].n_rows; i++) {
             const int position = seqs[s].first + i;
             positions.push_back(position), seq_of.push_back((int)s);
-            slots.push_back(seqs[s].is_padding ? -1
-                                               : table[s * (size_t)max_blocks + (size_t)position / 16] * 16 +
-                                                     position % 16);
+            slots.push_back(seqs[s].is_padding
+                                ? -1
+                                : table[s * (size_t)max_blocks + (size_t)position / 16] * 16 +
+                                      position % 16);
         }
         starts.push_back((int)positions.size());
     }
@@ -240,8 +230,9 @@ static void make_pass(struct pass &p, struct layout l, const std::vector<struct 
 }
 
 static void free_pass(struct pass &p) {
-    const void *all[] = {p.op.y, p.op.q, p.op.kv.k, p.op.kv.v, p.batch.positions, p.batch.seq_of,
-                         p.batch.slots, p.batch.starts, p.batch.block_table};
+    const void *all[] = {
+        p.op.y,         p.op.q,        p.op.kv.k,      p.op.kv.v,          p.batch.positions,
+        p.batch.seq_of, p.batch.slots, p.batch.starts, p.batch.block_table};
     for (const void *x : all) CHECK(cudaFree((void *)x));
 }
 
@@ -288,7 +279,8 @@ static bool compare(struct pass &p, const std::vector<T> &got, const std::vector
                (int)(worst_at / (size_t)p.layout.heads), (int)(worst_at % (size_t)p.layout.heads),
                worst, bad);
         if (bad)
-            printf(" from row %d head %d column %d", (int)(first_bad / head / (size_t)p.layout.heads),
+            printf(" from row %d head %d column %d",
+                   (int)(first_bad / head / (size_t)p.layout.heads),
                    (int)(first_bad / head % (size_t)p.layout.heads), (int)(first_bad % head));
         printf("\n   ");
         for (size_t c = 0; c < 8; c++)
@@ -299,8 +291,7 @@ static bool compare(struct pass &p, const std::vector<T> &got, const std::vector
     return ok;
 }
 
-template <typename T>
-static std::vector<float> reference_of(struct pass &p) {
+template <typename T> static std::vector<float> reference_of(struct pass &p) {
     float *y;
     CHECK(cudaMalloc(&y, p.n_values * sizeof(float)));
     const size_t shared = (size_t)p.most_keys * sizeof(double);
@@ -331,13 +322,14 @@ static bool is_independent(struct layout l, const struct test_case &c, const str
     const struct sequence s = c.seqs[0];
     if (s.is_padding || s.n_rows < 3) return true;
     const int cut = s.n_rows / 3 + 1;
-    const std::vector<struct sequence> other = {{5, 77, false}, {s.first + cut, s.n_rows - cut, false},
-                                                {0, 1, true},   {200, 1, false}};
+    const std::vector<struct sequence> other = {
+        {5, 77, false}, {s.first + cut, s.n_rows - cut, false}, {0, 1, true}, {200, 1, false}};
     struct pass p;
     make_pass<T>(p, l, other, {901, 11, 902, 903}, c.q_size, c.k_size, 1);
     const std::vector<T> y = run_pass<T>(p, v, true);
     const size_t width = (size_t)(l.heads * l.head), n = (size_t)(s.n_rows - cut) * width;
-    const bool same = !memcmp(y.data() + 77 * width, whole.data() + (size_t)cut * width, n * sizeof(T));
+    const bool same =
+        !memcmp(y.data() + 77 * width, whole.data() + (size_t)cut * width, n * sizeof(T));
     free_pass(p);
     return same;
 }
@@ -354,7 +346,7 @@ static bool test(const struct test_case &c, const struct variant &v, enum format
                          plain = run_pass<T>(p, v, false);
     bool ok = compare<T>(p, y, want, format == FORMAT_BF16 ? 6e-3f : 1e-3f, c.name);
     static std::map<std::string, std::vector<T>> first_variant;
-    std::vector<T> &before = first_variant[c.name + std::to_string(v.head) + (strstr(v.name, "poly") ? v.name : "")];
+    std::vector<T> &before = first_variant[c.name + std::to_string(v.head)];
     if (before.empty()) before = y;
     if (memcmp(y.data(), before.data(), y.size() * sizeof(T)))
         printf("  %s: another variant came to other bits\n", c.name), ok = false;
@@ -362,14 +354,16 @@ static bool test(const struct test_case &c, const struct variant &v, enum format
         printf("  %s: two runs differ\n", c.name), ok = false;
     if (memcmp(y.data(), plain.data(), y.size() * sizeof(T)))
         printf("  %s: the plain grid differs\n", c.name), ok = false;
-    if (!is_independent<T>(l, c, v, y)) printf("  %s: depends on its company\n", c.name), ok = false;
+    if (!is_independent<T>(l, c, v, y))
+        printf("  %s: depends on its company\n", c.name), ok = false;
     free_pass(p);
     return ok;
 }
 
 static int run_tests(const struct variant *v) {
     std::vector<struct sequence> ragged = {{0, 5, false}};
-    for (int i = 0; i < 40; i++) ragged.push_back({(i * 37) % 300, i % 7 == 3 ? 0 : (i * 53) % 150 + 1, i % 9 == 8});
+    for (int i = 0; i < 40; i++)
+        ragged.push_back({(i * 37) % 300, i % 7 == 3 ? 0 : (i * 53) % 150 + 1, i % 9 == 8});
     const std::vector<struct test_case> cases = {
         {"one tile, keys 0: weights alike", 1, 1, {{0, 128, false}}, 1, 0},
         {"one tile", 1, 1, {{0, 128, false}}, 1, 1},
@@ -378,7 +372,18 @@ static int run_tests(const struct variant *v) {
         {"odd length", 14, 2, {{0, 397, false}}, 1, 1},
         {"a chunk", 7, 1, {{1000, 333, false}}, 1, 1},
         {"steep scores", 2, 2, {{0, 1500, false}}, 5, 2},
-        {"several", 16, 2, {{0, 700, false}, {130, 65, false}, {127, 129, false}, {0, 1, true}, {2000, 1, false}, {64, 64, false}, {0, 1, true}}, 1, 1},
+        {"several",
+         16,
+         2,
+         {{0, 700, false},
+          {130, 65, false},
+          {127, 129, false},
+          {0, 1, true},
+          {2000, 1, false},
+          {64, 64, false},
+          {0, 1, true}},
+         1,
+         1},
         {"ragged", 8, 8, ragged, 1, 1},
         {"long", 2, 1, {{0, 4100, false}}, 1, 1},
     };
@@ -387,7 +392,8 @@ static int run_tests(const struct variant *v) {
         n_wrong += !test<bf16>(c, *v, FORMAT_BF16);
         n_wrong += !test<f16>(c, *v, FORMAT_F16);
     }
-    printf("%-32s %s (%d cases, both types)\n", v->name, n_wrong ? "WRONG" : "right", (int)cases.size());
+    printf("%-32s %s (%d cases, both types)\n", v->name, n_wrong ? "WRONG" : "right",
+           (int)cases.size());
     fflush(stdout);
     return n_wrong;
 }
@@ -432,16 +438,16 @@ static void bench_size(struct pass &p, const struct size &size, double *tflops) 
     for (int i = 0; i < N_VARIANTS; i++) {
         std::vector<float> &t = times[i];
         std::sort(t.begin(), t.end());
-        tflops[i] = t.empty() ? 0
-                              : 4.0 * p.layout.heads * p.layout.head * pairs / t[t.size() / 2] * 1e-9;
+        tflops[i] =
+            t.empty() ? 0 : 4.0 * p.layout.heads * p.layout.head * pairs / t[t.size() / 2] * 1e-9;
     }
 }
 
 static void bench(void) {
     enum { N_SIZES = 9 };
     static const struct size sizes[N_SIZES] = {
-        {1, 0, 512, false},   {1, 0, 2048, false},  {8, 0, 2048, false},
-        {1, 0, 4096, false},  {1, 0, 16384, false}, {1, 0, 32768, false},
+        {1, 0, 512, false},      {1, 0, 2048, false},  {8, 0, 2048, false},
+        {1, 0, 4096, false},     {1, 0, 16384, false}, {1, 0, 32768, false},
         {1, 14336, 2048, false}, {1, 0, 2048, true},   {1, 0, 16384, true}};
     printf("TFLOP/s causal\n");
     for (int head = 128; head >= 64; head -= 64) {
