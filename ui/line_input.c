@@ -277,7 +277,17 @@ static bool read_keyboard(struct line_input *i, enum input_event *event) {
     return false;
 }
 
+/* Keys that were pressed before this and are not read yet: the signal of Ctrl-C overtakes them. */
+static void read_pending(struct line_input *i) {
+    struct pollfd keyboard = {.fd = i->terminal.in, .events = POLLIN};
+    enum input_event event;
+    while (i->editor && i->keys.in.n - i->keys.at <= TYPED_AHEAD_BYTES &&
+           poll(&keyboard, 1, 0) > 0 && read_keyboard(i, &event))
+        continue;
+}
+
 void line_input_hold_back(struct line_input *i) {
+    read_pending(i);
     for (size_t k = i->keys.at; k < i->keys.in.n; k++)
         if (i->keys.in.data[k] == '\r') i->keys.in.data[k] = '\n';
 }
