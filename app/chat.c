@@ -27,6 +27,11 @@ void chat_say(const struct chat *chat, enum tone tone, const char *format, ...) 
     chat->front->say(chat->front->ui, tone, text);
 }
 
+enum chat_result chat_refuse(struct err *err, const char *text) {
+    err_set(err, ERR_USAGE, "%s", text);
+    return CHAT_FAILED;
+}
+
 void chat_print(const struct chat *chat, const char *text) {
     struct buf clean = {0};
     if (chat->front->is_terminal)

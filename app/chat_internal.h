@@ -26,6 +26,8 @@ struct chat_answer {
 /* A sentence, sanitized where the skin is a terminal. */
 void chat_say(const struct chat *chat, enum tone tone, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* What was entered is wrong: `text` becomes the error of a command. */
+enum chat_result chat_refuse(struct err *err, const char *text);
 /* Any text, line by line. */
 void chat_print(const struct chat *chat, const char *text);
 /* A row of a table; n 0 ends it. */
