@@ -120,6 +120,12 @@ void session_expect_exit(struct session *s, int code) {
     pty_end(&s->pty);
 }
 
+void session_leave(struct session *s) {
+    session_expect_last(s, ">");
+    session_type(s, "\x04");
+    session_expect_exit(s, 0);
+}
+
 void session_remove(struct session *s) {
     char command[128];
     pty_release(&s->pty);

@@ -35,12 +35,6 @@ static int unmake(void **state) {
     return 0;
 }
 
-static void leave(void) {
-    session_expect_last(&s, ">");
-    session_type(&s, "\x04");
-    session_expect_exit(&s, 0);
-}
-
 /* --- entering --------------------------------------------------------------------------------- */
 
 /* The alternate screen is left, and what was said stands on the normal one with the way back. */
@@ -63,7 +57,7 @@ static void test_life(void **state) {
     s.args[0] = "--resume";
     session_start(&s);
     session_expect(&s, "> hello\n\nanswer");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"hello\""), 1);
 }
 
@@ -90,7 +84,7 @@ static void test_queue(void **state) {
     session_expect(&s, "interrupted");
     session_expect_last(&s, "> four");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"role\":\"user\""), 3);
 }
 
@@ -115,7 +109,7 @@ static void test_questions(void **state) {
     session_expect_last(&s, "edit> hello");
     session_type(&s, " again\r");
     session_expect(&s, "> hello again\n\nanswer");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"hello again\""), 1);
 }
 
@@ -128,7 +122,7 @@ static void test_external_editor(void **state) {
     session_expect(&s, "> a final\n  of two lines");
     session_type(&s, "\r");
     session_expect(&s, "seed");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"a final\\nof two lines"), 1);
     setenv("VISUAL", "false", 1);
     session_start(&s);
@@ -136,7 +130,7 @@ static void test_external_editor(void **state) {
     session_expect(&s, "did not end well");
     session_expect_last(&s, "> kept");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
     unsetenv("VISUAL");
 }
 
@@ -152,7 +146,7 @@ static void test_paste(void **state) {
     session_expect_last(&s, "  line 300 of the paste");
     session_type(&s, "\r");
     session_expect(&s, "seed");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"line 1 of the paste\\nline 2"), 1);
     buf_release(&text);
 }
@@ -194,7 +188,7 @@ static void test_scrolling(void **state) {
     session_expect_last(&s, "> x");
     session_expect_gone(&s, "2/2");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
 }
 
 /* --- conversations and views ------------------------------------------------------------------ */
@@ -232,7 +226,7 @@ static void test_conversations(void **state) {
     session_expect(&s, "deleted: ");
     session_type(&s, "\033");
     session_expect_gone(&s, "Conversations");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "about pears"), 0);
     assert_int_equal(session_count_on_disk(&s, "\"kind\":\"title\",\"text\":\"old fruit\""), 1);
 }
@@ -251,7 +245,7 @@ static void test_branches(void **state) {
     session_expect(&s, "Branches");
     session_type(&s, "\033[H\r");
     session_expect(&s, "> one\n\nfirst answer");
-    leave();
+    session_leave(&s);
 }
 
 /* The clipboard gets the source text; a file goes with the next message. */
@@ -276,7 +270,7 @@ static void test_copy_and_attach(void **state) {
     assert_non_null(strstr(s.pty.bytes.data, "\033]52;c;aW50IHg7Cg==\a"));
     session_type(&s, "/copy 2\r");
     session_expect(&s, "no code block 2");
-    leave();
+    session_leave(&s);
     assert_int_equal(
         session_count_on_disk(&s, "notes.txt:\\n```\\nsecret notes\\n```\\n\\nread it"), 1);
 }
@@ -301,7 +295,7 @@ static void test_settings(void **state) {
     session_expect(&s, "sampling.top_k              7");
     session_type(&s, "\033");
     session_expect_gone(&s, "Options");
-    leave();
+    session_leave(&s);
     assert_int_equal(io_read_file(path, 1 << 16, &file, NULL), 0);
     assert_string_equal(file.data,
                         "# mine\nsampling:\n    temperature: 0.25\n    top_k: 7   # few\n"
@@ -341,7 +335,7 @@ static void test_interrupt_streaming(void **state) {
     session_expect(&s, "streaming 你");
     session_type(&s, "\x03");
     session_expect(&s, "interrupted");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"partial\":true"), 1);
     assert_int_equal(session_count_on_disk(&s, "streaming 你"), 1);
 }
@@ -472,7 +466,7 @@ static void test_terms(void **state) {
     s.term = "none-such-terminal";
     session_start(&s);
     session_expect(&s, "ready");
-    leave();
+    session_leave(&s);
     s.term = "dumb";
     session_start_unready(&s);
     session_expect(&s, ">");
