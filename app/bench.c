@@ -130,6 +130,7 @@ struct run {
     struct sequence_state *seqs;  /* [n_seqs] */
     int32_t *tokens;              /* [prefix + n_prompt] */
     int n_samples, n_repetitions; /* done, and to do; for progress */
+    size_t i_test, n_tests;       /* likewise */
     char name[64];
 };
 
@@ -201,7 +202,8 @@ static double share_done(const struct run *r) {
     double done = 0, all = prefix_tokens(&r->test) + r->test.n_prompt + r->test.n_gen;
     for (int s = 0; s < r->test.n_seqs; s++) done += r->seqs[s].n_read + r->seqs[s].n_drawn;
     double share = fmin(done / (all * r->test.n_seqs), 1);
-    return (r->n_samples + share) / r->n_repetitions;
+    double of_test = fmin((r->n_samples + share) / r->n_repetitions, 1);
+    return ((double)r->i_test + of_test) / (double)r->n_tests;
 }
 
 /* Steps until each sequence has drawn `each`, and all together `all` tokens. */
@@ -301,10 +303,12 @@ static int check(const struct bench_test *t, const struct model_info *info, int 
     return 0;
 }
 
-static int run_test(struct engine *e, const struct bench_plan *plan, const struct bench_test *test,
+static int run_test(struct engine *e, const struct bench_plan *plan, size_t i_test,
                     const struct bench_host *host, double *roof, struct err *err) {
+    const struct bench_test *test = &plan->tests[i_test];
     struct bench_row row = {.test = *test, .time = (int64_t)time(NULL), .roof = *roof};
-    struct run r = {.engine = e, .host = host, .test = *test};
+    struct run r = {
+        .engine = e, .host = host, .test = *test, .i_test = i_test, .n_tests = plan->n_tests};
     size_t n_tokens = (size_t)(prefix_tokens(test) + test->n_prompt);
     bench_name(test, r.name);
     r.seqs = mem_zalloc((size_t)test->n_seqs, sizeof *r.seqs);
@@ -331,6 +335,6 @@ int bench_run(struct engine *e, const struct bench_plan *plan, const struct benc
     double roof = engine_read_speed(e);
     int result = 0;
     for (size_t i = 0; i < plan->n_tests && result == 0; i++)
-        result = run_test(e, plan, &plan->tests[i], host, &roof, err);
+        result = run_test(e, plan, i, host, &roof, err);
     return result;
 }

@@ -61,6 +61,33 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
     for (size_t i = 0; i < n; i++) mem_free(copies[i]);
 }
 
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* A share that falls is that of other work. */
+void chat_progress(struct chat *chat, const char *what, double share) {
+    const double least_seconds = 1, least_share = 0.02;
+    struct chat_answer *a = chat->answer;
+    double time = now(), seconds_left = -1;
+    if (!a->pace.is_up || share < a->pace.share) {
+        a->pace.is_up = true;
+        a->pace.begin = time;
+        a->pace.from = share;
+    }
+    a->pace.share = share;
+    if (time - a->pace.begin >= least_seconds && share - a->pace.from >= least_share)
+        seconds_left = (1 - share) * (time - a->pace.begin) / (share - a->pace.from);
+    chat->front->progress(chat->front->ui, what, share, seconds_left, false);
+}
+
+void chat_progress_end(struct chat *chat) {
+    chat->answer->pace.is_up = false;
+    chat->front->progress(chat->front->ui, "", 1, -1, true);
+}
+
 void chat_check_saved(const struct chat *chat, int result, const struct err *err) {
     if (result != 0) chat_say(chat, TONE_ERROR, _("not saved: %s"), err->text);
 }
@@ -134,7 +161,7 @@ static void keep_answer(struct chat *chat, const struct worker_event *event) {
 static void end_prompt_bar(struct chat *chat) {
     if (!chat->answer->is_prompt_shown) return;
     chat->answer->is_prompt_shown = false;
-    chat->front->progress(chat->front->ui, "reading the prompt", 1, -1, true);
+    chat_progress_end(chat);
 }
 
 static void finish_answer(struct chat *chat, const struct worker_event *event) {
@@ -171,12 +198,6 @@ static void keep_text(struct buf *text, const struct worker_event *event) {
         buf_put_utf8(text, 0xFFFD);
         i++;
     }
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 static void take_text(struct chat *chat, const struct worker_event *event) {
@@ -418,7 +439,7 @@ void chat_close(struct chat *chat) {
 static void on_ready(struct chat *chat) {
     const struct model_info *info = worker_info(chat->worker);
     struct err err = {0};
-    chat->front->progress(chat->front->ui, "", 1, 0, true);
+    chat_progress_end(chat);
     chat->is_ready = true;
     for (int i = 0; i < info->n_notices; i++) chat_say(chat, TONE_NOTICE, "%s", info->notices[i]);
     chat->is_raw = chat->config->raw || !worker_chat(chat->worker);
@@ -443,7 +464,7 @@ static int load_former(struct chat *chat, struct err *err) {
 }
 
 static int on_failed(struct chat *chat, const struct err *why, struct err *err) {
-    chat->front->progress(chat->front->ui, "", 1, 0, true);
+    chat_progress_end(chat);
     if (chat->answer->former_model && !chat->is_ready) {
         chat_say(chat, TONE_ERROR, "%s", why->text);
         return load_former(chat, err);
@@ -454,11 +475,10 @@ static int on_failed(struct chat *chat, const struct err *why, struct err *err) 
 }
 
 static int handle(struct chat *chat, const struct worker_event *event, struct err *err) {
-    const struct frontend *front = chat->front;
     bool is_current = event->request == chat->running && chat->running;
     switch (event->kind) {
     case WORKER_LOADING:
-        front->progress(front->ui, event->what ? event->what : "", (double)event->share, -1, false);
+        chat_progress(chat, event->what ? event->what : "", (double)event->share);
         return 0;
     case WORKER_READY:
         on_ready(chat);
@@ -468,8 +488,7 @@ static int handle(struct chat *chat, const struct worker_event *event, struct er
     case WORKER_PROMPT:
         if (!is_current || event->total <= 0) return 0;
         chat->answer->is_prompt_shown = true;
-        front->progress(front->ui, "reading the prompt", (double)event->done / event->total, -1,
-                        false);
+        chat_progress(chat, N_("reading the prompt"), (double)event->done / event->total);
         return 0;
     case WORKER_TEXT:
         if (is_current) take_text(chat, event);

@@ -44,12 +44,7 @@ static void say(void *ui, enum tone tone, const char *text) {
     fullscreen_touch(f, false);
 }
 
-static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
-    struct fullscreen *f = ui;
-    if (f->view.is_collecting) {
-        view_row(&f->view, cells, n, is_head);
-        return;
-    }
+void fullscreen_row(struct fullscreen *f, const char *const *cells, size_t n, bool is_head) {
     if (n > 0 && f->table.n_columns == 0) grid_begin(&f->table, n, is_head, false);
     for (size_t i = 0; n > 0 && i < f->table.n_columns; i++) {
         struct styled cell = {0};
@@ -71,13 +66,18 @@ static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
     fullscreen_touch(f, false);
 }
 
+static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
+    struct fullscreen *f = ui;
+    if (f->view.is_collecting)
+        view_row(&f->view, cells, n, is_head);
+    else
+        fullscreen_row(f, cells, n, is_head);
+    fullscreen_touch(f, false);
+}
+
 static void progress(void *ui, const char *what, double share, double seconds_left, bool done) {
     struct fullscreen *f = ui;
-    f->progress.is_up = !done;
-    snprintf(f->progress.what, sizeof f->progress.what, "%s", what);
-    sanitize_line(f->progress.what);
-    f->progress.share = share;
-    f->progress.seconds_left = seconds_left;
+    progress_set(&f->progress, what, share, seconds_left, !done);
     fullscreen_touch(f, false);
 }
 
@@ -240,7 +240,7 @@ static void keep_entry(struct fullscreen *f, const char *text) {
     f->history.path = NULL;
 }
 
-static void echo_command(struct fullscreen *f, const char *text) {
+void fullscreen_echo(struct fullscreen *f, const char *text) {
     struct buf line = {0};
     buf_printf(&line, "> %s", text);
     transcript_say(&f->transcript, TONE_NOTICE, line.failed ? text : line.data);
@@ -254,7 +254,7 @@ static void enter_now(struct fullscreen *f, const char *text) {
     bool is_find = line.kind == LINE_COMMAND &&
                    command_find(line.name, line.n_name) == COMMAND_find; /* it would find itself */
     if (fullscreen_open_view(f, text)) return;
-    if (line.kind == LINE_COMMAND && !is_find) echo_command(f, text);
+    if (line.kind == LINE_COMMAND && !is_find) fullscreen_echo(f, text);
     enum chat_result result = chat_enter(&f->chat, text, &err);
     if (result == CHAT_QUIT) f->is_over = true;
     if (result == CHAT_SENT && line.kind == LINE_MESSAGE) {
@@ -350,8 +350,10 @@ static void print_tail(struct fullscreen *f, const char *resume) {
 static void converse(struct fullscreen *f) {
     while (!f->is_over && !f->quit_signal) {
         turn(f, true);
+        fullscreen_check_work(f);
         work_off_queue(f);
     }
+    fullscreen_close_view(f);
     fullscreen_keep_text(f);
     for (size_t i = 0; i < f->n_queue; i++) input_history_add(&f->history, f->queue[i], NULL);
 }

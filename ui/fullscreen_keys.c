@@ -267,8 +267,10 @@ static void take_queue_back(struct fullscreen *f) {
 static void interrupt(struct fullscreen *f) {
     int64_t now = skin_now_ms();
     keys_drop_partial(&f->keys);
-    if (f->view.kind && f->question != QUESTION_OPEN) {
+    if (f->view.kind && !f->view.is_running && f->question != QUESTION_OPEN) {
         fullscreen_close_view(f);
+    } else if (f->view.is_running && !f->is_cancelling) {
+        fullscreen_stop_work(f);
     } else if (f->find.text) {
         fullscreen_stop_finding(f);
     } else if (f->menu.n > 0) {

@@ -47,13 +47,13 @@ static void describe_state(const struct fullscreen *f, char *out, size_t room) {
     } else if (*f->hint) {
         snprintf(out, room, "%s", f->hint);
     } else if (f->is_cancelling) {
-        snprintf(out, room, _("stopping"));
+        snprintf(out, room, "%s", _("stopping"));
+    } else if (f->view.is_running) {
+        snprintf(out, room, "%s", _("working"));
     } else if (f->progress.is_up) {
-        int n = snprintf(out, room, "%s", *f->progress.what ? f->progress.what : _("working"));
-        if (f->progress.share >= 0)
-            n += snprintf(out + n, room - (size_t)n, " %d %%", (int)(f->progress.share * 100));
-        if (f->progress.seconds_left >= 0)
-            snprintf(out + n, room - (size_t)n, ", %.0f s left", f->progress.seconds_left);
+        char far[60];
+        progress_describe(&f->progress, far, sizeof far);
+        snprintf(out, room, "%s %s", *f->progress.what ? _(f->progress.what) : _("working"), far);
     } else {
         bool is_ready = f->is_chat_open && f->chat.is_ready;
         bool is_busy = f->is_chat_open && chat_is_busy(&f->chat);
@@ -78,7 +78,8 @@ static void make_status(const struct fullscreen *f, struct styled *out) {
         if (chat.answer_pieces > 1 && chat.answer_seconds > 0)
             status.speed = (chat.answer_pieces - 1) / chat.answer_seconds;
     }
-    if (f->progress.is_up && !f->find.text && !*f->hint) status.share = f->progress.share;
+    bool is_bar = f->progress.is_up && !f->view.is_running && !f->find.text && !*f->hint;
+    if (is_bar) status.share = f->progress.share;
     if (f->transcript.n_rows > f->top + f->height)
         status.rows_below = f->transcript.n_rows - f->top - f->height;
     status_line(&status, f->screen.terminal.columns, out);
@@ -165,7 +166,7 @@ void fullscreen_paint(struct fullscreen *f) {
 
     screen_begin(&f->screen);
     if (f->view.kind) {
-        view_lay_out(&f->view, columns, f->height, &f->panel);
+        view_lay_out(&f->view, columns, f->height, &f->progress, &f->panel);
         put_lines(f, 0, &f->panel, 0, f->height);
     } else {
         put_transcript(f);

@@ -1,6 +1,8 @@
 /* Parts with a rank; the parts that fit are put in their order. */
 #include "ui/status_line.h"
 
+#include "ui/progress.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -13,12 +15,11 @@ struct part {
 };
 
 static void add_bar(char *out, size_t room, double share) {
-    static const char *const eighths[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-    int n = (int)((share > 1 ? 1 : share) * BAR_COLUMNS * 8);
-    size_t at = strlen(out);
-    at += (size_t)snprintf(out + at, room - at, " ");
-    for (int i = 0; i < BAR_COLUMNS && at + 4 < room; i++, n -= 8)
-        at += (size_t)snprintf(out + at, room - at, "%s", n >= 8 ? "█" : n > 0 ? eighths[n] : "·");
+    struct styled bar = {0};
+    bar_add(&bar, share, BAR_COLUMNS, INK_status, INK_status);
+    size_t n = strlen(out);
+    snprintf(out + n, room - n, " %s", bar.text.data ? bar.text.data : "");
+    styled_release(&bar);
 }
 
 static int width_of(const char *text) {

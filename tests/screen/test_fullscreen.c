@@ -386,12 +386,61 @@ static void stage_finding(void) {
     session_expect(&s, "n next");
 }
 
+static void stage_working(void) {
+    fake_worker.bench_stall = 3;
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/bench\r");
+    session_expect(&s, "75 %");
+}
+
 static const struct {
     const char *name;
     void (*reach)(void);
 } stages[] = {{"loading", stage_loading},     {"typing", stage_typing},
               {"searching", stage_searching}, {"asking", stage_asking},
-              {"streaming", stage_streaming}, {"finding", stage_finding}};
+              {"streaming", stage_streaming}, {"finding", stage_finding},
+              {"working", stage_working}};
+
+/* Work in a view: stopped by Escape or Ctrl-C, and what it had measured stays. */
+static void test_work(void **state) {
+    (void)state;
+    static const char *const stops[] = {"\033", "\x03", "q"};
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        unmake(NULL);
+        make(NULL);
+        stage_working();
+        session_expect(&s, "pp512  1000.00 ± 0.00");
+        session_expect(&s, "working");
+        session_type(&s, "x"); /* no key of it */
+        session_type(&s, stops[i]);
+        session_expect(&s, "the bench was stopped");
+        session_expect(&s, "Esc closes");
+        session_expect(&s, "ready");
+        session_type(&s, stops[i]);
+        session_expect_gone(&s, "Esc closes");
+        session_expect(&s, "> /bench\n\ntest");
+        session_expect(&s, "pp512  1000.00 ± 0.00");
+        session_expect(&s, "the bench was stopped");
+        session_type(&s, "hello\r");
+        session_expect(&s, "answer");
+        session_leave(&s);
+    }
+    stage_working(); /* the end of the program stops it too, and its table is printed */
+    kill(s.pty.pid, SIGTERM);
+    session_expect(&s, "pp512  1000.00 ± 0.00");
+    session_expect_exit(&s, 128 + SIGTERM);
+}
+
+/* What is wrong with the flags is said, and no view opens. */
+static void test_work_refused(void **state) {
+    (void)state;
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/bench -r 0\r");
+    session_expect(&s, "0 is not in 1 to 100");
+    session_leave(&s);
+}
 
 static void test_signals(void **state) {
     (void)state;
@@ -485,6 +534,8 @@ int main(void) {
         TEST(scrolling),
         TEST(interrupts),
         TEST(interrupt_streaming),
+        TEST(work),
+        TEST(work_refused),
         TEST(signals),
         TEST(stop),
         TEST(hangup),

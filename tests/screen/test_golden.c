@@ -43,6 +43,7 @@ struct script {
     const char *reasoning[3];
     const char *args[3];
     const char *steps[12];
+    int bench_stall;
 };
 
 static const struct script scripts[] = {
@@ -97,6 +98,9 @@ static const struct script scripts[] = {
     {.name = "branches",
      .answers = {"Yes.", "No."},
      .steps = {"One?\r", "?7]", "/regen\r", ".", "/branch\r", ".", ESC "[A"}},
+    {.name = "bench", .bench_stall = 3, .steps = {"/bench\r", "?pp512", "."}},
+    {.name = "bench-done", .steps = {"/bench -p 512 -n 128 -d 0,4096\r", "?tg128", "."}},
+    {.name = "bench-left", .steps = {"/bench\r", "?tg128", ".", "\033", "."}},
     {.name = "zh",
      .answers = {"四。"},
      .reasoning = {"二加二\n等于四。"},
@@ -176,6 +180,7 @@ static void play(const struct script *script, int rows, int columns) {
     struct session s;
     char path[128];
     session_make(&s, script->answers[0] ? script->answers : NULL);
+    fake_worker.bench_stall = script->bench_stall;
     fake_worker.reasoning = script->reasoning[0] ? script->reasoning : NULL;
     s.skin = fullscreen_run;
     s.rows = rows;
