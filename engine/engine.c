@@ -5,6 +5,7 @@
  */
 #include "engine/engine.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/forward/graph_cache.h"
 #include "engine/open_device.h"
@@ -15,7 +16,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* A pass that was launched and whose tokens are not delivered yet. */
 struct pass {
@@ -57,12 +57,6 @@ struct engine {
 };
 
 enum { EVENTS_PER_REQUEST = 3 }; /* of one step: prompt, token, end */
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---- events ---- */
 
@@ -146,7 +140,7 @@ static void free_requests(struct request **list) {
 static void take_token(struct engine *e, struct request *r, int32_t token) {
     const struct sequence *seq = &r->sequence;
     if (seq->n_tokens == e->info.context_tokens) return end(e, r, STOP_CONTEXT);
-    double time = now();
+    double time = clock_seconds();
     if (r->first_token == 0) {
         r->first_token = time;
         r->usage.prompt_seconds = time - r->submitted;
@@ -211,17 +205,18 @@ static void fill_batch(struct engine *e) {
     batch_clear(&e->batch);
     for (int i = 0; i < e->scheduler.n_picks; i++) {
         struct request *r = request_of(e->scheduler.picks[i].sequence);
-        if (r->usage.queue_seconds == 0) r->usage.queue_seconds = now() - r->submitted;
+        if (r->usage.queue_seconds == 0) r->usage.queue_seconds = clock_seconds() - r->submitted;
         batch_add(&e->batch, &e->scheduler.picks[i], &r->sampling);
     }
 }
 
 static enum op_status compute(struct engine *e) {
-    double begin = now();
+    double begin = clock_seconds();
     int rows = e->batch.n_rows;
     bool reads_prompt = !batch_is_decode(&e->batch);
     enum op_status status = graph_cache_run(&e->graphs, &e->batch);
-    if (reads_prompt && !e->device->is_async) pace_measured(&e->pace, rows, now() - begin);
+    if (reads_prompt && !e->device->is_async)
+        pace_measured(&e->pace, rows, clock_seconds() - begin);
     return status;
 }
 
@@ -319,7 +314,7 @@ int engine_submit(struct engine *e, const struct engine_request *from, uint64_t 
         return err_memory(err, n_events * sizeof *e->events, "the events of a step");
     if (request_create(&r, from, &context, err) != 0) return -1;
     r->sequence.number = *id = ++e->last_id;
-    r->submitted = now();
+    r->submitted = clock_seconds();
     r->usage.prompt_tokens = r->sequence.n_prompt;
     r->next = e->live;
     e->live = r;

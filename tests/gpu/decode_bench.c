@@ -7,6 +7,7 @@
  * for values that are not finite. A step's share is what it would take at that speed, for its
  * weights and its keys and values, over what it takes.
  */
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/forward/graph_cache.h"
 #include "kernels/cuda/module.h"
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_SEQS = 64, BLOCK_TOKENS = KV_BLOCK_TOKENS, RANDOM_VALUES = 1 << 24 };
 
@@ -46,12 +46,6 @@ static void must(bool is_so, const char *what) {
     if (is_so) return;
     fprintf(stderr, "decode_bench: %s\n", what);
     exit(1);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static float random_normal(void) {
@@ -189,9 +183,9 @@ static void measure_roof(void) {
     double times[11];
     for (int i = 0; i < 11; i++) {
         size_t where;
-        double begin = now();
+        double begin = clock_seconds();
         must(device->find_not_finite(device, &m, &where) == OP_OK && where == SIZE_MAX, "roof");
-        times[i] = now() - begin;
+        times[i] = clock_seconds() - begin;
     }
     qsort(times, 11, sizeof *times, by_size);
     roof = (double)bytes / times[5];
@@ -256,16 +250,16 @@ static void decode(int n_seqs, int context) {
     for (int i = 0; i < 3; i++) must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
     must(device->sync(device) == OP_OK, "decode");
     for (int r = 0; r < RUNS; r++) {
-        double begin = now();
+        double begin = clock_seconds();
         for (int i = 0; i < steps; i++) must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
         must(device->sync(device) == OP_OK, "decode");
-        times[r] = (now() - begin) / steps;
-        begin = now();
+        times[r] = (clock_seconds() - begin) / steps;
+        begin = clock_seconds();
         for (int i = 0; i < steps; i++) {
             must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
             must(device->sync(device) == OP_OK, "decode");
         }
-        waited[r] = (now() - begin) / steps;
+        waited[r] = (clock_seconds() - begin) / steps;
     }
     qsort(times, RUNS, sizeof *times, by_size);
     qsort(waited, RUNS, sizeof *waited, by_size);
@@ -285,10 +279,10 @@ static void prefill(int n_seqs, int n_new, int context) {
     double times[RUNS];
     fill(n_seqs, n_new, context, false);
     for (int r = -1; r < RUNS; r++) {
-        double begin = now();
+        double begin = clock_seconds();
         must(graph_cache_run(&graphs, &batch) == OP_OK, "prefill");
         must(device->sync(device) == OP_OK, "prefill");
-        if (r >= 0) times[r] = now() - begin;
+        if (r >= 0) times[r] = clock_seconds() - begin;
     }
     qsort(times, RUNS, sizeof *times, by_size);
     check_logits("prefill");
@@ -363,10 +357,10 @@ static double time_kinds(const struct op_batch *b, int first, int last) {
             must(run_op((enum kind)kind, b, l) == OP_OK, "op");
     must(device->record_end(device, &r) == OP_OK, "record");
     for (int i = -1; i < RUNS; i++) {
-        double begin = now();
+        double begin = clock_seconds();
         for (int k = 0; k < 4; k++) must(device->replay(device, r) == OP_OK, "replay");
         must(device->sync(device) == OP_OK, "replay");
-        if (i >= 0) times[i] = (now() - begin) / (4.0 * n);
+        if (i >= 0) times[i] = (clock_seconds() - begin) / (4.0 * n);
     }
     device->recording_free(device, r);
     qsort(times, RUNS, sizeof *times, by_size);
@@ -400,11 +394,11 @@ int main(int argc, char **argv) {
         if (strcmp(shapes[i].name, name) == 0) s = &shapes[i];
     must(s != NULL, "no such model");
     open_cuda(argv[1]);
-    double begin = now();
+    double begin = clock_seconds();
     measure_roof();
     make_model(s, 2048, 16384);
     printf("%s, Qwen2.5-%s bf16, %.2f GB a step; made in %.1f s\n", device->name, s->name,
-           (double)weight_bytes * 1e-9, now() - begin);
+           (double)weight_bytes * 1e-9, clock_seconds() - begin);
     bool all = argc <= 3;
     for (int i = 3; i < argc || all; i++, all = false) {
         const char *what = all ? "all" : argv[i];

@@ -9,6 +9,7 @@
  * bytes (32 bits, little-endian) and the bytes; of each go out the number of ids and the ids (32
  * bits each), with added tokens recognised under `added`. `speed` prints MB/s, the best of five.
  */
+#include "engine/base/clock.h"
 #include "engine/base/io.h"
 #include "engine/text/tokenizer.h"
 #include "tests/support/gguf_vocabulary.h"
@@ -16,12 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+    return clock_seconds() * 1e3;
 }
 
 static bool ends_in(const char *text, const char *end) {
