@@ -63,20 +63,9 @@ static void mean_and_deviation(const double *x, int n, double *mean, double *dev
     *deviation = n > 1 ? sqrt(squares / (n - 1)) : 0;
 }
 
-/* Keys that the layers look at, on average over them, from a row that sees `context`. */
-static double keys_seen(const struct model_config *c, double context) {
-    double in_window = c->sliding_window ? fmin(context, c->sliding_window) : context;
-    int n_windows = c->sliding_window && c->sliding_from_layer < c->n_layers
-                        ? c->n_layers - c->sliding_from_layer
-                        : 0;
-    return context + (in_window - context) * n_windows / c->n_layers;
-}
-
-/* Bytes that a pass of tg must read: the weights once, keys and values of each sequence. */
+/* Of a pass of tg. */
 static double pass_bytes(const struct bench_test *t, const struct model_info *info) {
-    double context = prefix_tokens(t) + (t->n_gen + 1) / 2.0;
-    return (double)info->weight_bytes +
-           t->n_seqs * keys_seen(info->config, context) * (double)info->plan.kv_bytes_per_token;
+    return engine_pass_bytes(info, t->n_seqs, prefix_tokens(t) + (t->n_gen + 1) / 2.0);
 }
 
 /* Multiplications and additions of a repetition: of the layers for each token, of the head for each
@@ -86,7 +75,7 @@ static double repetition_flops(const struct bench_test *t, const struct model_co
     double layer = c->hidden * (2 * heads + 2 * kv + 3.0 * c->ffn);
     double n_tokens = t->n_prompt + t->n_gen, n_drawn = larger(t->n_gen, 1);
     double context = prefix_tokens(t) + (n_tokens + 1) / 2;
-    double one = n_tokens * c->n_layers * (2 * layer + 4 * heads * keys_seen(c, context)) +
+    double one = n_tokens * c->n_layers * (2 * layer + 4 * heads * engine_keys_seen(c, context)) +
                  n_drawn * 2 * c->hidden * (double)c->vocab;
     return one * t->n_seqs;
 }

@@ -62,17 +62,11 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
     for (size_t i = 0; i < n; i++) mem_free(copies[i]);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* A share that falls is that of other work. */
 void chat_progress(struct chat *chat, const char *what, double share) {
     const double least_seconds = 1, least_share = 0.02;
     struct chat_answer *a = chat->answer;
-    double time = now(), seconds_left = -1;
+    double time = clock_seconds(), seconds_left = -1;
     if (!a->pace.is_up || share < a->pace.share) {
         a->pace.is_up = true;
         a->pace.begin = time;
@@ -205,7 +199,10 @@ static void take_text(struct chat *chat, const struct worker_event *event) {
     struct chat_answer *a = chat->answer;
     struct buf clean = {0};
     end_prompt_bar(chat);
-    if (a->n_pieces++ == 0) a->first_piece = clock_seconds();
+    if (a->n_pieces++ == 0) {
+        a->first_piece = clock_seconds();
+        a->first_drawn = worker_load(chat->worker).n_drawn;
+    }
     keep_text(&a->parts[event->part], event);
     if (!chat->front->is_terminal) {
         chat->front->answer_text(chat->front->ui, event->part, event->text, event->n_text);
@@ -528,15 +525,31 @@ bool chat_is_busy(const struct chat *chat) {
     return chat->running || chat->answer->is_waiting;
 }
 
+/* Of the answer in flight, from its first piece on. */
+static void measure_answer(const struct chat *chat, struct chat_state *state) {
+    const struct chat_answer *a = chat->answer;
+    uint64_t n_drawn = worker_load(chat->worker).n_drawn - a->first_drawn;
+    double seconds = clock_seconds() - a->first_piece, roof = worker_read_speed(chat->worker);
+    state->context_used += (int)n_drawn + 1;
+    if (n_drawn == 0 || seconds <= 0) return;
+    state->speed = (double)n_drawn / seconds;
+    if (roof > 0)
+        state->roof_share =
+            engine_pass_bytes(state->model, 1, state->context_used) * state->speed / roof;
+}
+
 struct chat_state chat_state(const struct chat *chat) {
     const struct chat_answer *a = chat->answer;
     struct chat_state state = {.model = worker_info(chat->worker),
-                               .context_used = a->last.prompt_tokens + a->last.answer_tokens};
-    if (!chat->running) return state;
-    state.context_used += a->n_pieces;
-    state.answer_pieces = a->n_pieces;
-    state.answer_seconds = a->n_pieces ? clock_seconds() - a->first_piece : 0;
+                               .context_used = a->last.prompt_tokens + a->last.answer_tokens,
+                               .roof_share = -1,
+                               .memory_bytes = worker_memory_bytes(chat->worker)};
+    if (chat->running && a->n_pieces > 0 && state.model) measure_answer(chat, &state);
     return state;
+}
+
+void chat_want_roof(const struct chat *chat) {
+    worker_want_read_speed(chat->worker);
 }
 
 void chat_interrupt(struct chat *chat) {

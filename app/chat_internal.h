@@ -19,9 +19,10 @@ struct chat_answer {
         bool is_up;
         double begin, from, share; /* seconds of the monotonic clock; of the work */
     } pace;
-    int n_pieces;       /* of text that the answer in flight has sent */
-    double first_piece; /* when the first of them came, seconds of the monotonic clock */
-    char *former_model; /* what /model goes back to when the new one cannot be loaded */
+    int n_pieces;         /* of text that the answer in flight has sent */
+    double first_piece;   /* when the first of them came, seconds of the monotonic clock */
+    uint64_t first_drawn; /* engine_load.n_drawn then */
+    char *former_model;   /* what /model goes back to when the new one cannot be loaded */
     /* for /stats */
     struct engine_usage last;
     uint64_t n_answers, n_prompt_tokens, n_cached_tokens, n_answer_tokens;

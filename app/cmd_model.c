@@ -172,6 +172,12 @@ enum chat_result cmd_stats(struct chat *chat, const char *arguments, struct err 
             mib(info->plan.total_bytes), mib(info->plan.weights_bytes), mib(info->plan.kv_bytes),
             mib(info->plan.activations_bytes));
     }
+    if (info && info->device_bytes)
+        row(chat, "device", "%.0f MiB of %.0f MiB taken", mib(worker_memory_bytes(chat->worker)),
+            mib(info->device_bytes));
+    if (worker_read_speed(chat->worker) > 0)
+        row(chat, "roof", "%.1f GB/s: as fast as memory can be read",
+            worker_read_speed(chat->worker) * 1e-9);
     if (resident) row(chat, "process", "%.1f MiB resident", mib(resident));
     chat_row(chat, false, 0, NULL);
     return CHAT_DONE;

@@ -107,6 +107,7 @@ static void answer_end(void *ui, const struct answer *answer) {
     } else if (answer->stop == STOP_CANCELLED) {
         transcript_note(&f->transcript, item, TONE_NOTICE, _("[interrupted]"));
     }
+    chat_want_roof(&f->chat);
     fullscreen_touch(f, true);
 }
 

@@ -63,7 +63,8 @@ static void describe_state(const struct fullscreen *f, char *out, size_t room) {
 
 static void make_status(const struct fullscreen *f, struct styled *out) {
     char name[80] = "", state[240];
-    struct status status = {.state = state, .share = -1, .n_queued = (int)f->n_queue};
+    struct status status = {
+        .state = state, .share = -1, .roof_share = -1, .n_queued = (int)f->n_queue};
     describe_state(f, state, sizeof state);
     if (f->is_chat_open) {
         struct chat_state chat = chat_state(&f->chat);
@@ -74,9 +75,12 @@ static void make_status(const struct fullscreen *f, struct styled *out) {
             status.format = chat.model->format;
             status.context_tokens = chat.model->context_tokens;
             status.context_used = chat.context_used;
+            status.is_gpu = strcmp(chat.model->backend, "CPU") != 0;
+            status.memory_all = chat.model->device_bytes;
+            status.memory_used = chat.memory_bytes;
         }
-        if (chat.answer_pieces > 1 && chat.answer_seconds > 0)
-            status.speed = (chat.answer_pieces - 1) / chat.answer_seconds;
+        status.speed = chat.speed;
+        status.roof_share = chat.roof_share;
     }
     bool is_bar = f->progress.is_up && !f->view.is_running && !f->find.text && !*f->hint;
     if (is_bar) status.share = f->progress.share;

@@ -1,12 +1,13 @@
 /* Parts with a rank; the parts that fit are put in their order. */
 #include "ui/status_line.h"
 
+#include "app/language.h"
 #include "ui/progress.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { N_PARTS = 7, PART_BYTES = 200, BAR_COLUMNS = 10 };
+enum { N_PARTS = 9, PART_BYTES = 200, BAR_COLUMNS = 10, LEAST_RANK = 7 };
 
 struct part {
     char text[PART_BYTES];
@@ -30,17 +31,33 @@ static int width_of(const char *text) {
     return width;
 }
 
+/* "212M", "15.2G" */
+static void write_size(uint64_t bytes, char *out, size_t room) {
+    double mib = (double)bytes / (1 << 20);
+    if (mib < 1000)
+        snprintf(out, room, "%.0fM", mib);
+    else
+        snprintf(out, room, mib < 102400 ? "%.1fG" : "%.0fG", mib / 1024);
+}
+
 static size_t make_parts(const struct status *s, struct part *parts) {
     size_t n = 0;
+    char used[16], all[16];
+    write_size(s->memory_used, used, sizeof used);
+    write_size(s->memory_all, all, sizeof all);
 #define PART(rank_, right, ...)                                                                    \
     do {                                                                                           \
         parts[n] = (struct part){.rank = rank_, .is_right = right};                                \
         snprintf(parts[n++].text, PART_BYTES, __VA_ARGS__);                                        \
     } while (0)
     if (s->model) PART(2, false, "%s", s->model);
-    if (s->model && s->format) PART(5, false, "%s", s->format);
+    if (s->model && s->format) PART(7, false, "%s", s->format);
     if (s->context_tokens > 0) PART(3, false, "%d/%d", s->context_used, s->context_tokens);
     if (s->speed > 0) PART(4, false, "%.1f tok/s", s->speed);
+    if (s->speed > 0 && s->roof_share >= 0)
+        PART(5, false, _("%.0f %% of the roof"), s->roof_share * 100);
+    if (s->memory_used > 0 && s->memory_all > 0)
+        PART(6, false, "%s %s/%s", s->is_gpu ? "GPU" : "RAM", used, all);
     if (s->rows_below > 0) PART(1, true, "↓ %zu", s->rows_below);
     if (s->n_queued > 0) PART(1, true, "+%d", s->n_queued);
     PART(0, true, "%s", s->state);
@@ -52,7 +69,7 @@ static size_t make_parts(const struct status *s, struct part *parts) {
 void status_line(const struct status *status, int columns, struct styled *out) {
     struct part parts[N_PARTS];
     size_t n = make_parts(status, parts);
-    int widths[N_PARTS], total = 0, least = 5, right = 0;
+    int widths[N_PARTS], total = 0, least = LEAST_RANK, right = 0;
     for (size_t i = 0; i < n; i++) total += widths[i] = width_of(parts[i].text) + 2;
     for (; total > columns && least > 0; least--)
         for (size_t i = 0; i < n; i++)

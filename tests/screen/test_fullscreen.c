@@ -88,6 +88,24 @@ static void test_queue(void **state) {
     assert_int_equal(session_count_on_disk(&s, "\"role\":\"user\""), 3);
 }
 
+/* The status line says how fast the answer comes, and how near to the memory's limit that is. */
+static void test_speed(void **state) {
+    (void)state;
+    fake_worker.answers = slow_answer;
+    fake_worker.tokens_per_second = 20;
+    fake_worker.read_speed = 100e6 * 20; /* 20 times the weights a second, a little less */
+    s.columns = 110;
+    session_start(&s);
+    session_expect(&s, "RAM 200M/8.0G");
+    session_type(&s, "go\r");
+    session_expect(&s, "tok/s  ");
+    session_expect(&s, " % of the roof  RAM 200M/8.0G");
+    session_type(&s, "\x03");
+    session_expect(&s, "interrupted");
+    session_expect_gone(&s, "of the roof");
+    session_leave(&s);
+}
+
 static void test_questions(void **state) {
     (void)state;
     char path[96], line[128];
@@ -529,6 +547,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, make, unmake)
         TEST(life),
         TEST(queue),
+        TEST(speed),
         TEST(questions),
         TEST(paste),
         TEST(scrolling),

@@ -48,12 +48,16 @@ int worker_start(struct worker **out, const struct engine_options *options, stru
     snprintf(w->config.name, sizeof w->config.name, "%s",
              fake_worker.model_name ? fake_worker.model_name : "fake");
     snprintf(w->config.model_type, sizeof w->config.model_type, "fake");
+    w->config.n_layers = 1;
     w->config.trained_tokens = w->config.max_tokens = 4096;
     w->info = (struct model_info){
         .config = &w->config,
         .path = mem_strdup(options->model),
         .device = "no device",
         .format = "f32",
+        .backend = "CPU",
+        .weight_bytes = 100 << 20,
+        .device_bytes = 8ull << 30,
         .context_tokens = fake_worker.context_tokens ? fake_worker.context_tokens : 4096};
     if (fake_worker.notice) {
         snprintf(w->info.notices[0], sizeof w->info.notices[0], "%s", fake_worker.notice);
@@ -300,8 +304,20 @@ struct sampling worker_default_sampling(const struct worker *w) {
 }
 
 struct engine_load worker_load(const struct worker *w) {
+    return (struct engine_load){.n_drawn = (uint64_t)w->n_sent};
+}
+
+uint64_t worker_memory_bytes(const struct worker *w) {
+    return w->is_ready ? 200 << 20 : 0;
+}
+
+double worker_read_speed(const struct worker *w) {
     (void)w;
-    return (struct engine_load){0};
+    return fake_worker.read_speed;
+}
+
+void worker_want_read_speed(struct worker *w) {
+    (void)w;
 }
 
 void fake_worker_reset(void) {
