@@ -141,13 +141,17 @@ static int read_value(const struct reader *r, enum option_id id, const yaml_node
     if (from.failed) return err_memory(r->err, 64, "an option's origin");
     const char *text = scalar_text(value);
     int result;
-    if (is_null(value)) {
+    if (o->type == TYPE_COLOR && is_plain(value) && text && !*text) { /* heading: #87d7af */
+        result = refuse(r, value->start_mark,
+                        "a colour is needed; one with a # stands in quotes: \"#87d7af\"");
+    } else if (is_null(value)) {
         result = config_unset(r->config, id, from.data, r->err);
     } else if (o->type == TYPE_LIST) {
         result = read_list(r, id, value, from.data);
     } else if (!text) {
         result = refuse(r, value->start_mark, "one value is needed, without NUL");
-    } else if (!is_plain(value) && o->type != TYPE_STRING && o->type != TYPE_PATH) {
+    } else if (!is_plain(value) && o->type != TYPE_STRING && o->type != TYPE_PATH &&
+               o->type != TYPE_COLOR) {
         result = err_set(r->err, ERR_USAGE, "%s: the value is written without quotes", o->name);
         add_place(r, value->start_mark);
     } else {

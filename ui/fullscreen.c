@@ -394,6 +394,16 @@ static void release(struct fullscreen *f) {
     buf_release(&f->answer);
 }
 
+struct screen_colors fullscreen_colors(const struct config *c) {
+    struct screen_colors colors = {.theme = (enum theme)c->theme};
+#define INK(name, ...)                                                                             \
+    colors.is_own[INK_##name] = config_is_set(c, OPTION_color_##name);                             \
+    colors.own[INK_##name] = c->color_##name;
+#include "ui/theme.def"
+#undef INK
+    return colors;
+}
+
 int fullscreen_run(struct config *config) {
     struct fullscreen f = {.config = config};
     language_open(config);
@@ -402,7 +412,7 @@ int fullscreen_run(struct config *config) {
     const struct screen_options options = {.in = STDIN_FILENO,
                                            .out = STDOUT_FILENO,
                                            .term = config->term ? config->term : "",
-                                           .theme = (enum theme)config->theme,
+                                           .colors = fullscreen_colors(config),
                                            .has_colors = config->color != COLORS_NEVER};
     /* before the screen: ncurses leaves alone what is handled already, and would lose a SIGTSTP */
     if (signals_open(watched, sizeof watched / sizeof *watched, &f.err) != 0 ||

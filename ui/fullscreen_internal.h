@@ -70,6 +70,8 @@ void fullscreen_touch(struct fullscreen *f, bool is_urgent);
 void fullscreen_echo(struct fullscreen *f, const char *text);
 /* A table of a command, row by row; n 0 ends it. */
 void fullscreen_row(struct fullscreen *f, const char *const *cells, size_t n, bool is_head);
+/* As the options have them now. */
+struct screen_colors fullscreen_colors(const struct config *config);
 /* What the user entered, now or when the answer has ended. */
 void fullscreen_enter(struct fullscreen *f, const char *text);
 void fullscreen_hint(struct fullscreen *f, const char *text);

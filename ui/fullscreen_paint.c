@@ -168,6 +168,8 @@ void fullscreen_paint(struct fullscreen *f) {
     f->height = height > 0 ? (size_t)height : 0;
     lay_out_transcript(f, columns);
 
+    const struct screen_colors colors = fullscreen_colors(f->config);
+    screen_set_colors(&f->screen, &colors);
     screen_begin(&f->screen);
     if (f->view.kind) {
         view_lay_out(&f->view, columns, f->height, &f->progress, &f->panel);

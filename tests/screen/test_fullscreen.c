@@ -89,6 +89,53 @@ static void test_queue(void **state) {
 }
 
 /* The status line says how fast the answer comes, and how near to the memory's limit that is. */
+/* The colour of the first cell whose text is `c`; -1: the terminal's own. */
+static int color_of(uint32_t c) {
+    pty_update(&s.pty);
+    for (int row = 0; row < s.pty.rows; row++)
+        for (int column = 0; column < s.pty.columns; column++) {
+            VTermScreenCell cell;
+            vterm_screen_get_cell(s.pty.screen, (VTermPos){.row = row, .col = column}, &cell);
+            if (cell.chars[0] == c)
+                return VTERM_COLOR_IS_INDEXED(&cell.fg) ? cell.fg.indexed.idx : -1;
+        }
+    fail_msg("U+%04X is not on the screen", c);
+    return -1;
+}
+
+/* One colour of one's own, on terminals with 256, 8 and no colours; changed while it runs. */
+static void test_colors(void **state) {
+    (void)state;
+    static const char *const answers[] = {"> §\n\n`¶`", NULL};
+    static const struct {
+        const char *term;
+        int own, theme, changed;
+    } cases[] = {{"xterm-256color", 171, 6, 196}, {"xterm", 5, 6, 1}, {"vt220", -1, -1, -1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        unmake(NULL);
+        make(NULL);
+        fake_worker.answers = answers;
+        s.term = cases[i].term;
+        setenv("QWEN_CHAT_COLOR_CODE", "#d75fff", 1);
+        session_start(&s);
+        session_type(&s, "go\r");
+        session_expect(&s, "seed");
+        pty_settle(&s.pty);
+        assert_int_equal(color_of(0xB6), cases[i].own);   /* code */
+        assert_int_equal(color_of(0xA7), cases[i].theme); /* a quote has the theme's */
+        session_type(&s, "/set colors.code #ff0000\r");
+        session_expect(&s, "\"#ff0000\"");
+        pty_settle(&s.pty);
+        assert_int_equal(color_of(0xB6), cases[i].changed);
+        session_type(&s, "/set theme mono\r");
+        session_expect(&s, "interface.theme  mono");
+        pty_settle(&s.pty);
+        assert_int_equal(color_of(0xB6), -1);
+        session_leave(&s);
+    }
+    unsetenv("QWEN_CHAT_COLOR_CODE");
+}
+
 static void test_speed(void **state) {
     (void)state;
     fake_worker.answers = slow_answer;
@@ -548,6 +595,7 @@ int main(void) {
         TEST(life),
         TEST(queue),
         TEST(speed),
+        TEST(colors),
         TEST(questions),
         TEST(paste),
         TEST(scrolling),
