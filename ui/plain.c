@@ -397,7 +397,7 @@ static int run(struct plain *p, bool has_locale, const struct err *notice, struc
 int plain_run(struct config *config) {
     struct plain p = {.config = config};
     struct err err = {0}, notice = {0};
-    bool has_locale = terminal_set_locale();
+    bool has_locale = terminal_set_locale((enum ambiguous_width)config->ambiguous_width);
     language_open(config);
     set_up(&p);
     signal(SIGPIPE, SIG_IGN); /* a pipe that breaks is seen where it is written to */

@@ -36,8 +36,8 @@ void bar_add(struct styled *out, double share, int columns, text_style full, tex
     int n = share > 0 ? (int)((share < 1 ? share : 1) * columns * 8 + 0.5) : 0;
     for (int i = 0; i < columns; i++, n -= 8) {
         if (n > 0)
-            styled_puts(out, n >= 8 ? "█" : eighths[n], full);
+            styled_puts(out, one_column(n >= 8 ? "█" : eighths[n], n >= 4 ? "#" : "."), full);
         else
-            styled_puts(out, "·", empty);
+            styled_puts(out, one_column("·", "."), empty);
     }
 }

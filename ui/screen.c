@@ -2,6 +2,9 @@
  * ncurses is given a terminal whose modes ui/terminal has set; what it would do by itself about
  * keys, signals and sizes is left unused. A cell of ncurses holds one spacing character with its
  * marks: of a cluster with several (a family emoji) the first is shown.
+ *
+ * ncurses asks wcwidth() how many columns a character takes. The program has its own one, so that
+ * ncurses counts as all else does, ambiguous widths included.
  */
 #include "ui/screen.h"
 
@@ -186,6 +189,11 @@ static void set_style(const struct screen *s, text_style style) {
     attr_set(attributes, (short)(all & STYLE_INK), NULL);
 }
 
+/* In place of the C library's. */
+int wcwidth(wchar_t c) {
+    return c ? utf8_width((uint32_t)c) : 0;
+}
+
 /* One cell: a spacing character and up to four marks. */
 static void put_cell(int row, int column, const wchar_t *characters) {
     cchar_t cell;
@@ -195,10 +203,7 @@ static void put_cell(int row, int column, const wchar_t *characters) {
     if (setcchar(&cell, characters, attributes, pair, NULL) == OK) mvadd_wch(row, column, &cell);
 }
 
-/*
- * A cluster of `width` columns. ncurses counts by wcwidth(): where that knows another width than
- * the cluster's, a stand-in of the right one is shown.
- */
+/* A cluster of `width` columns; a stand-in where it does not begin with a spacing character. */
 static void put_cluster(int row, int column, const char *text, size_t n, int width) {
     wchar_t cell[CCHARW_MAX + 1] = {0};
     size_t n_cell = 0;
@@ -208,7 +213,7 @@ static void put_cluster(int row, int column, const char *text, size_t n, int wid
         at += utf8_decode(text + at, n - at, &c);
         int own = c == UTF8_BAD ? -1 : wcwidth((wchar_t)c);
         bool is_selector = c == 0x200D || (c >= 0xFE00 && c <= 0xFE0F);
-        if (shown == 0 && (own < 1 || own > width)) { /* unknown to the C library */
+        if (shown == 0 && (own < 1 || own > width)) {
             cell[n_cell++] = 0xFFFD;
             shown = last = 1;
             break;

@@ -136,6 +136,31 @@ static void test_colors(void **state) {
     unsetenv("QWEN_CHAT_COLOR_CODE");
 }
 
+/* Three quotation marks take three columns or six: where the cursor stands behind them shows what
+ * ncurses counts. */
+static void test_ambiguous_width(void **state) {
+    (void)state;
+    static const char *const widths[] = {"auto", "narrow", "wide"};
+    for (int i = 0; i < 3; i++) {
+        int row, column;
+        unmake(NULL);
+        make(NULL);
+        s.args[0] = "--ambiguous-width";
+        s.args[1] = widths[i];
+        session_start(&s);
+        session_type(&s, "“““");
+        pty_settle(&s.pty);
+        session_type(&s, "\x01"); /* away, and back by a movement of the cursor */
+        pty_settle(&s.pty);
+        session_type(&s, "\x05");
+        pty_settle(&s.pty);
+        pty_cursor(&s.pty, &row, &column);
+        assert_int_equal(column, i == 2 ? 2 + 6 : 2 + 3);
+        kill(s.pty.pid, SIGTERM);
+        session_expect_exit(&s, 128 + SIGTERM);
+    }
+}
+
 static void test_speed(void **state) {
     (void)state;
     fake_worker.answers = slow_answer;
@@ -592,27 +617,17 @@ static void test_terms(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, make, unmake)
-        TEST(life),
-        TEST(queue),
-        TEST(speed),
-        TEST(colors),
-        TEST(questions),
-        TEST(paste),
-        TEST(scrolling),
-        TEST(interrupts),
-        TEST(interrupt_streaming),
-        TEST(work),
-        TEST(work_refused),
-        TEST(signals),
-        TEST(stop),
-        TEST(hangup),
-        TEST(no_model),
-        TEST(terms),
-        TEST(conversations),
-        TEST(branches),
-        TEST(copy_and_attach),
-        TEST(settings),
-        TEST(external_editor),
+        TEST(life),       TEST(queue),
+        TEST(speed),      TEST(ambiguous_width),
+        TEST(colors),     TEST(questions),
+        TEST(paste),      TEST(scrolling),
+        TEST(interrupts), TEST(interrupt_streaming),
+        TEST(work),       TEST(work_refused),
+        TEST(signals),    TEST(stop),
+        TEST(hangup),     TEST(no_model),
+        TEST(terms),      TEST(conversations),
+        TEST(branches),   TEST(copy_and_attach),
+        TEST(settings),   TEST(external_editor),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
