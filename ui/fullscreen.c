@@ -205,11 +205,13 @@ bool fullscreen_ask(struct fullscreen *f, const char *prompt, const char *text) 
     char *draft = mem_strdup(editor_text(f->editor, NULL));
     f->question = QUESTION_OPEN;
     f->question_text = prompt;
+    menu_close(&f->menu); /* it is about another text */
     editor_set(f->editor, text);
     fullscreen_touch(f, true);
     while (f->question == QUESTION_OPEN && !f->is_over && !f->quit_signal) turn(f, false);
     bool is_answered = f->question == QUESTION_ANSWERED;
     f->question = QUESTION_NONE;
+    menu_close(&f->menu);
     editor_set(f->editor, draft ? draft : "");
     mem_free(draft);
     return is_answered;
@@ -383,7 +385,7 @@ static void release(struct fullscreen *f) {
     transcript_release(&f->transcript);
     input_area_release(&f->input);
     grid_release(&f->table);
-    lines_release(&f->menu);
+    lines_release(&f->menu_lines);
     lines_release(&f->panel);
     view_release(&f->view);
     fullscreen_stop_finding(f);

@@ -10,6 +10,7 @@
 #include "ui/editor.h"
 #include "ui/input_area.h"
 #include "ui/keys.h"
+#include "ui/menu.h"
 #include "ui/progress.h"
 #include "ui/screen.h"
 #include "ui/transcript.h"
@@ -33,11 +34,12 @@ struct fullscreen {
     struct view view;   /* stands over the transcript while its kind is set */
     struct lines panel; /* the view laid out */
     struct grid table;  /* of a command, until its last row is there */
-    struct lines menu;  /* completions that can be chosen from */
-    char hint[200];     /* stands for the state until the next key */
-    size_t top;         /* the first row of the transcript on the screen */
-    size_t height;      /* rows of the transcript on the screen */
-    bool is_following;  /* the end of the transcript stays in sight */
+    struct menu menu;   /* completions that can be chosen from */
+    struct lines menu_lines;
+    char hint[200];    /* stands for the state until the next key */
+    size_t top;        /* the first row of the transcript on the screen */
+    size_t height;     /* rows of the transcript on the screen */
+    bool is_following; /* the end of the transcript stays in sight */
     struct progress progress;
     struct {
         char *text; /* what is looked for, NULL: nothing */

@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MENU_ROWS = 6, LEAST_HINT = 40 }; /* columns */
+
 /* --- input ------------------------------------------------------------------------------------ */
 
 static void lay_out_input(struct fullscreen *f, int columns, size_t most_rows) {
@@ -46,6 +48,8 @@ static void describe_state(const struct fullscreen *f, char *out, size_t room) {
         describe_find(f, out, room);
     } else if (*f->hint) {
         snprintf(out, room, "%s", f->hint);
+    } else if (f->menu.words && f->screen.terminal.columns >= LEAST_HINT) {
+        snprintf(out, room, "%s", _("Tab walks  Enter takes  Esc"));
     } else if (f->is_cancelling) {
         snprintf(out, room, "%s", _("stopping"));
     } else if (f->view.is_running) {
@@ -162,8 +166,10 @@ void fullscreen_paint(struct fullscreen *f) {
     int rows = f->screen.terminal.rows, columns = f->screen.terminal.columns;
     lay_out_input(f, columns, (size_t)(rows / 3 > 1 ? rows / 3 : 1));
     int n_input = (int)f->input.height, n_status = rows > n_input + 1;
-    int n_menu = (int)f->menu.n, room = rows - n_input - n_status - 1;
-    if (n_menu > room) n_menu = room > 0 ? room : 0;
+    int room = rows - n_input - n_status - 1;
+    if (room > MENU_ROWS) room = MENU_ROWS;
+    menu_lay_out(&f->menu, columns, room > 0 ? (size_t)room : 0, &f->menu_lines);
+    int n_menu = (int)f->menu_lines.n;
     int height = rows - n_input - n_status - n_menu;
     f->height = height > 0 ? (size_t)height : 0;
     lay_out_transcript(f, columns);
@@ -177,7 +183,7 @@ void fullscreen_paint(struct fullscreen *f) {
     } else {
         put_transcript(f);
     }
-    put_lines(f, height, &f->menu, 0, (size_t)n_menu);
+    put_lines(f, height, &f->menu_lines, 0, (size_t)n_menu);
     if (n_status) put_status(f, rows - n_input - 1);
     put_lines(f, rows - n_input, &f->input.lines, f->input.first, f->input.height);
     screen_show(&f->screen, rows - n_input + (int)(f->input.caret_row - f->input.first),

@@ -136,6 +136,66 @@ static void test_colors(void **state) {
     unsetenv("QWEN_CHAT_COLOR_CODE");
 }
 
+/* The menu of completions: Tab, Shift-Tab and the arrows walk it, Enter takes, Escape and Ctrl-C
+ * leave, any other key does what it always does. */
+static void test_menu(void **state) {
+    (void)state;
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/s\t");
+    session_expect(&s, "Tab walks");
+    session_expect(&s, "/search");
+    session_type(&s, "\t\t\r"); /* the second one */
+    session_expect_last(&s, "> /set");
+    session_expect_gone(&s, "Tab walks");
+    session_type(&s, "temperature 0.5\r"); /* a blank is there already */
+    session_expect(&s, "sampling.temperature  0.5");
+    session_type(&s, "/s\t\033[Z\r"); /* backwards: the last one */
+    session_expect_last(&s, "> /stats");
+    session_type(&s, "\x15/s\t");
+    session_expect(&s, "Tab walks");
+    session_type(&s, "\033[B\033[C\033[D\r"); /* the first one, there and back */
+    session_expect_last(&s, "> /system");
+    session_type(&s, "\x15/s\t");
+    session_expect(&s, "Tab walks");
+    session_type(&s, "\t\033");
+    session_expect_gone(&s, "Tab walks");
+    session_expect_last(&s, "> /s");
+    session_type(&s, "\t\t");
+    session_expect(&s, "Tab walks");
+    session_type(&s, "\x03");
+    session_expect_gone(&s, "Tab walks");
+    session_expect_last(&s, "> /s");
+    session_type(&s, "\t\t\taved\r"); /* typed on: nothing was taken */
+    session_expect(&s, "unknown command /saved");
+    session_type(&s, "a /s\x01\x04\x04\x05\t\t\r"); /* in the middle of what stands there */
+    session_expect_last(&s, "> /system");
+    session_type(&s, "\x15");
+    session_leave(&s);
+}
+
+/* Files: the folder is not said again and again; a folder that is taken gets no blank. */
+static void test_menu_of_files(void **state) {
+    (void)state;
+    char path[160], line[200];
+    session_start(&s);
+    session_expect(&s, "ready");
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/note %d.txt", s.folder, i);
+        assert_int_equal(io_write_atomic(path, 0600, "x", 1, NULL), 0);
+    }
+    snprintf(path, sizeof path, "%s/note more", s.folder);
+    assert_int_equal(io_make_folders(path, 0700, NULL), 0);
+    snprintf(line, sizeof line, "/attach %s/no\t\t", s.folder);
+    session_type(&s, line);
+    session_expect(&s, "\nnote 0.txt  note 1.txt  note 2.txt  note more/");
+    session_type(&s, "\033[Z\r");
+    snprintf(line, sizeof line, "> /attach %s/note more/", s.folder);
+    session_expect_last(&s, line);
+    session_type(&s, "\x15");
+    session_leave(&s);
+}
+
 /* Three quotation marks take three columns or six: where the cursor stands behind them shows what
  * ncurses counts. */
 static void test_ambiguous_width(void **state) {
@@ -628,6 +688,7 @@ int main(void) {
         TEST(terms),      TEST(conversations),
         TEST(branches),   TEST(copy_and_attach),
         TEST(settings),   TEST(external_editor),
+        TEST(menu),       TEST(menu_of_files),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -69,7 +69,9 @@ static const struct script scripts[] = {
      .steps = {"One\r", "?7]", "Two\r", ".", ESC "[5~"}},
     {.name = "error", .steps = {"/sett temperature 1\r", "?did you"}},
     {.name = "set", .steps = {"/set temperature 0.5\r", "?0.5"}},
-    {.name = "menu", .steps = {"/s\t\t", "?/seed"}},
+    {.name = "menu", .steps = {"/s\t", "?/seed"}},
+    {.name = "menu-walked", .steps = {"/s\t", "?/seed", "\t\t", ESC "[Z", ESC "[B", "."}},
+    {.name = "menu-taken", .steps = {"/s\t", "?/seed", "\t\t\r", "."}},
     {.name = "search",
      .steps = {"first words\r", "?7]",
                "\x12"
