@@ -29,7 +29,7 @@ void chat_say(const struct chat *chat, enum tone tone, const char *format, ...) 
 }
 
 enum chat_result chat_refuse(struct err *err, const char *text) {
-    err_set(err, ERR_USAGE, "%s", text);
+    err_set(err, ERR_USAGE, "%s", _(text));
     return CHAT_FAILED;
 }
 
@@ -54,7 +54,7 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
     const char *shown[MOST] = {0};
     if (n > MOST) bug("%zu columns", n);
     for (size_t i = 0; i < n; i++) {
-        copies[i] = mem_strdup(cells[i]);
+        copies[i] = mem_strdup(is_head ? _(cells[i]) : cells[i]);
         if (copies[i]) sanitize_line(copies[i]);
         shown[i] = copies[i] ? copies[i] : "?";
     }

@@ -29,7 +29,7 @@ void chat_row_conversation(const struct chat *chat, const struct conversation_en
 }
 
 void chat_row_conversations_head(const struct chat *chat) {
-    static const char *const head[] = {"id", "changed", "turns", "title"};
+    static const char *const head[] = {N_("id"), N_("changed"), N_("turns"), N_("title")};
     chat_row(chat, true, 4, head);
 }
 
@@ -148,7 +148,7 @@ static bool has_children(const struct conversation *c, uint64_t id) {
 }
 
 static enum chat_result list_branches(struct chat *chat) {
-    static const char *const head[] = {"end", "", "last words"};
+    static const char *const head[] = {N_("end"), "", N_("last words")};
     const struct conversation *c = &chat->conversation;
     chat_row(chat, true, 3, head);
     for (size_t i = 0; i < c->n_turns; i++) {
@@ -208,8 +208,8 @@ enum chat_result cmd_copy(struct chat *chat, const char *arguments, struct err *
         return CHAT_FAILED;
     }
     chat_say(chat, TONE_NOTICE,
-             number ? "code block %ld is in the clipboard of the terminal"
-                    : "the answer is in the clipboard of the terminal",
+             number ? _("code block %ld is in the clipboard of the terminal")
+                    : _("the answer is in the clipboard of the terminal"),
              number);
     return CHAT_DONE;
 }

@@ -5,6 +5,8 @@
  */
 #include "app/config.h"
 
+#include "app/language.h"
+
 #include "engine/base/checked.h"
 #include "engine/base/mem.h"
 
@@ -52,7 +54,8 @@ static const void *const_field_of(const struct config *c, enum option_id id) {
 
 static int refuse(enum option_id id, const char *text, const char *expected, struct err *err) {
     const struct option_info *o = &option_table[id];
-    return err_set(err, ERR_USAGE, "%s: %s is needed, found \"%.200s\"", o->name, expected, text);
+    return err_set(err, ERR_USAGE, "%s: %s is needed, found \"%.200s\"", o->name, _(expected),
+                   text);
 }
 
 static int refuse_range(enum option_id id, const char *text, struct err *err) {
@@ -111,7 +114,7 @@ static int set_float(double *out, enum option_id id, const char *text, struct er
 /* "6G": digits and one of K, M, G, T (powers of 1024). */
 static int set_size(uint64_t *out, enum option_id id, const char *text, struct err *err) {
     static const char suffixes[] = "KMGT";
-    const char *expected = "a size such as 512M or 6G";
+    const char *expected = N_("a size such as 512M or 6G");
     size_t n = count_digits(text);
     if (n == 0 || n > 18 || (n > 1 && text[0] == '0')) return refuse(id, text, expected, err);
     uint64_t value = strtoull(text, NULL, 10);

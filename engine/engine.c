@@ -446,22 +446,24 @@ static void notice_long_context(struct engine *e) {
     int context = e->info.context_tokens;
     char text[256];
     if (context <= c->trained_tokens) return;
-    int n = snprintf(text, sizeof text,
-                     "The context of %d tokens is longer than the %d the model was trained on",
-                     context, c->trained_tokens);
+    int n = snprintf(
+        text, sizeof text,
+        err_text("The context of %d tokens is longer than the %d the model was trained on"),
+        context, c->trained_tokens);
     char *rest = text + n;
     size_t room = sizeof text - (size_t)n;
     if (context > c->max_tokens)
-        snprintf(rest, room, "; beyond %d the answers will be poor.", c->max_tokens);
+        snprintf(rest, room, err_text("; beyond %d the answers will be poor."), c->max_tokens);
     else if (c->rope_scaling == ROPE_DYNAMIC_NTK)
-        snprintf(rest, room, "; for prompts past that, dynamic NTK stretches the rotation.");
+        snprintf(rest, room,
+                 err_text("; for prompts past that, dynamic NTK stretches the rotation."));
     else if (c->rope_scaling == ROPE_YARN)
         snprintf(rest, room,
-                 "; YaRN (factor %g) reaches that far, and may cost a little on short "
-                 "texts.",
+                 err_text("; YaRN (factor %g) reaches that far, and may cost a little on short "
+                          "texts."),
                  c->rope_factor);
     else
-        snprintf(rest, room, "; the checkpoint's rotation is scaled to reach that far.");
+        snprintf(rest, room, err_text("; the checkpoint's rotation is scaled to reach that far."));
     add_notice(e, text);
 }
 

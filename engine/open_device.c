@@ -113,7 +113,7 @@ int open_device(struct device **out, const struct engine_options *o, enum format
     if (status == OP_OK) return 0;
     if (wish == WISH_CUDA) return err_set(err, ERR_MEMORY, "no GPU can be used: %s", reason);
     if (status != OP_NOT_SUPPORTED)
-        snprintf(notice, DEVICE_NOTICE_BYTES, "The GPU cannot be used: %s; the CPU computes.",
-                 reason);
+        snprintf(notice, DEVICE_NOTICE_BYTES,
+                 err_text("The GPU cannot be used: %s; the CPU computes."), reason);
     return open_cpu(out, o, err);
 }

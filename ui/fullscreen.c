@@ -408,7 +408,6 @@ struct screen_colors fullscreen_colors(const struct config *c) {
 
 int fullscreen_run(struct config *config) {
     struct fullscreen f = {.config = config};
-    language_open(config);
     char resume[128] = "";
     bool has_locale = terminal_set_locale((enum ambiguous_width)config->ambiguous_width);
     const struct screen_options options = {.in = STDIN_FILENO,

@@ -2,6 +2,7 @@
 #include "tests/screen/session.h"
 
 #include "app/config.h"
+#include "app/language.h"
 #include "engine/base/io.h"
 #include "ui/skins.h"
 
@@ -48,6 +49,7 @@ static int run(void *ud) {
         fprintf(stderr, "%s\n", err.text);
         return (int)err.kind;
     }
+    language_open(&config);
     int code = s->skin ? s->skin(&config) : plain_run(&config);
     config_release(&config);
     return code;

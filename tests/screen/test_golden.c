@@ -108,6 +108,13 @@ static const struct script scripts[] = {
      .reasoning = {"二加二\n等于四。"},
      .args = {"--language", "zh"},
      .steps = {"2+2?\r", ".", "/resume\r", "."}},
+    {.name = "zh-error",
+     .args = {"--language", "zh"},
+     .steps = {"/sett temperature 1\r", ".", "/set temperature x\r", "."}},
+    {.name = "zh-bench",
+     .args = {"--language", "zh"},
+     .bench_stall = 3,
+     .steps = {"/bench\r", "?pp512", "."}},
     {.name = "zh-help", .is_small = true, .args = {"--language", "zh"}, .steps = {"/help\r", "."}},
     {.name = "resized", .answers = {prose}, .steps = {"What is tea?\r", "?7]", "=7x30", "=12x60"}},
 };
