@@ -161,11 +161,13 @@ static void end_prompt_bar(struct chat *chat) {
 
 static void finish_answer(struct chat *chat, const struct worker_event *event) {
     struct chat_answer *a = chat->answer;
+    struct err err = event->err;
     struct answer answer = {.stop = event->stop,
                             .usage = event->usage,
                             .seed = a->seed,
                             .left_out_turns = event->left_out_turns,
-                            .err = event->stop == STOP_ERROR ? &event->err : NULL};
+                            .err = event->stop == STOP_ERROR ? &err : NULL};
+    if (chat->front->is_terminal) sanitize_line(err.text); /* err_set() has done it: once more */
     end_prompt_bar(chat);
     flush_text(chat, PART_REASONING);
     flush_text(chat, PART_ANSWER);
