@@ -178,7 +178,9 @@ static bool take_bench(struct worker *w, struct worker_event *event) {
     *event = (struct worker_event){.request = w->running};
     if (i < w->n_bench_tests && !w->is_cancelled && step == 0) {
         event->kind = WORKER_BENCH;
-        event->what = mem_strdup("a test");
+        char name[64];
+        bench_name(&w->tests[i], name);
+        event->what = mem_strdup(name);
         event->share = ((float)i + 0.5F) / (float)w->n_bench_tests;
     } else if (i < w->n_bench_tests && !w->is_cancelled) {
         struct bench_row row = {.test = w->tests[i], .n_samples = 1, .roof = 20e9};
