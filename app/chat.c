@@ -546,7 +546,8 @@ struct chat_state chat_state(const struct chat *chat) {
                                .context_used = a->last.prompt_tokens + a->last.answer_tokens,
                                .roof_share = -1,
                                .memory_bytes = worker_memory_bytes(chat->worker)};
-    if (chat->running && a->n_pieces > 0 && state.model) measure_answer(chat, &state);
+    if (chat->running && !a->is_bench && a->n_pieces > 0 && state.model)
+        measure_answer(chat, &state);
     return state;
 }
 

@@ -2,12 +2,13 @@
 #include "ui/status_line.h"
 
 #include "app/language.h"
+#include "engine/base/utf8.h"
 #include "ui/progress.h"
 
 #include <stdio.h>
 #include <string.h>
 
-enum { N_PARTS = 9, PART_BYTES = 200, BAR_COLUMNS = 10, LEAST_RANK = 7 };
+enum { N_PARTS = 9, PART_BYTES = 200, BAR_COLUMNS = 10, LEAST_RANK = 7, LEAST_NAME = 12 };
 
 struct part {
     char text[PART_BYTES];
@@ -40,8 +41,24 @@ static void write_size(uint64_t bytes, char *out, size_t room) {
         snprintf(out, room, mib < 102400 ? "%.1fG" : "%.0fG", mib / 1024);
 }
 
-static size_t make_parts(const struct status *s, struct part *parts) {
+/* At most `most` columns of it: names that checkpoints give themselves are long at times. */
+static void write_name(const char *name, int most, char *out, size_t room) {
+    size_t n = strlen(name), at = 0;
+    int column = 0, width, cut = width_of(name) > most ? width_of("…") : 0;
+    while (at < n) {
+        size_t bytes = utf8_cluster(name + at, n - at, &width);
+        if (column + width > most - cut) break;
+        column += width;
+        at += bytes;
+    }
+    snprintf(out, room, "%.*s%s", (int)at, name, cut ? "…" : "");
+}
+
+static size_t make_parts(const struct status *s, int columns, struct part *parts) {
     size_t n = 0;
+    char name[PART_BYTES] = "";
+    int most = columns / 4 > LEAST_NAME ? columns / 4 : LEAST_NAME;
+    if (s->model) write_name(s->model, most, name, sizeof name);
     char used[16], all[16];
     write_size(s->memory_used, used, sizeof used);
     write_size(s->memory_all, all, sizeof all);
@@ -50,7 +67,7 @@ static size_t make_parts(const struct status *s, struct part *parts) {
         parts[n] = (struct part){.rank = rank_, .is_right = right};                                \
         snprintf(parts[n++].text, PART_BYTES, __VA_ARGS__);                                        \
     } while (0)
-    if (s->model) PART(2, false, "%s", s->model);
+    if (s->model) PART(2, false, "%s", name);
     if (s->model && s->format) PART(7, false, "%s", s->format);
     if (s->context_tokens > 0) PART(3, false, "%d/%d", s->context_used, s->context_tokens);
     if (s->speed > 0) PART(4, false, "%.1f tok/s", s->speed);
@@ -68,7 +85,7 @@ static size_t make_parts(const struct status *s, struct part *parts) {
 
 void status_line(const struct status *status, int columns, struct styled *out) {
     struct part parts[N_PARTS];
-    size_t n = make_parts(status, parts);
+    size_t n = make_parts(status, columns, parts);
     int widths[N_PARTS], total = 0, least = LEAST_RANK, right = 0;
     for (size_t i = 0; i < n; i++) total += widths[i] = width_of(parts[i].text) + 2;
     for (; total > columns && least > 0; least--)

@@ -35,11 +35,9 @@ static void assert_line(const struct status *status, int columns, const char *ex
 static void test_widths(void **state) {
     (void)state;
     assert_line(&answering, 110,
-                " Qwen2.5-7B  bf16  1234/32768  172.8 tok/s  82 % of the roof  GPU 16.0G/80.0G     "
-                "        ↓ 40  +2  answering ");
+                " Qwen2.5-7B  bf16  1234/32768  172.8 tok/s  82 % of the roof  GPU 16.0G/80.0G             ↓ 40  +2  answering ");
     assert_line(&answering, 100,
-                " Qwen2.5-7B  bf16  1234/32768  172.8 tok/s  82 % of the roof  GPU 16.0G/80.0G   ↓ "
-                "40  +2  answering ");
+                " Qwen2.5-7B  bf16  1234/32768  172.8 tok/s  82 % of the roof  GPU 16.0G/80.0G   ↓ 40  +2  answering ");
     assert_line(&answering, 80,
                 " Qwen2.5-7B  1234/32768  172.8 tok/s  82 % of the roof      ↓ 40  +2  answering ");
     assert_line(&answering, 60, " Qwen2.5-7B  1234/32768  172.8 tok/s    ↓ 40  +2  answering ");
@@ -62,6 +60,20 @@ static void test_parts(void **state) {
     assert_line(&status, 40, " tiny  RAM 212M/2000G             ready ");
 }
 
+/* A long name gives way to what changes. */
+static void test_long_name(void **state) {
+    (void)state;
+    struct status status = answering;
+    status.model = "Smollm2 135M 8k Lc100K Mix1 Ep2";
+    status.n_queued = 0;
+    status.rows_below = 0;
+    assert_line(&status, 80,
+                " Smollm2 135M 8k Lc1…  1234/32768  172.8 tok/s  82 % of the roof      answering ");
+    assert_line(&status, 40, " Smollm2 135…  1234/32768     answering ");
+    status.model = "通义千问通义千问通义千问";
+    assert_line(&status, 40, " 通义千问通…  1234/32768      answering ");
+}
+
 /* No width makes it longer than the screen, as long as the state alone fits. */
 static void test_fits(void **state) {
     (void)state;
@@ -77,6 +89,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_widths),
         cmocka_unit_test(test_parts),
+        cmocka_unit_test(test_long_name),
         cmocka_unit_test(test_fits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
