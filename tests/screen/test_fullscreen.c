@@ -536,6 +536,13 @@ static void stage_finding(void) {
     session_expect(&s, "n next");
 }
 
+static void stage_choosing(void) {
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/s\t\t");
+    session_expect(&s, "Tab walks");
+}
+
 static void stage_working(void) {
     fake_worker.bench_stall = 3;
     session_start(&s);
@@ -550,7 +557,7 @@ static const struct {
 } stages[] = {{"loading", stage_loading},     {"typing", stage_typing},
               {"searching", stage_searching}, {"asking", stage_asking},
               {"streaming", stage_streaming}, {"finding", stage_finding},
-              {"working", stage_working}};
+              {"working", stage_working},     {"choosing", stage_choosing}};
 
 /* Work in a view: stopped by Escape or Ctrl-C, and what it had measured stays. */
 static void test_work(void **state) {

@@ -98,7 +98,15 @@ static const char *const keys[] = {"a",
                                    "/export /nonexistent/x.md\r",
                                    "/seed 3\r",
                                    "/raw on\r",
-                                   "/raw off\r"};
+                                   "/raw off\r",
+                                   "/bench -p 16 -n 4\r",
+                                   "/models\r",
+                                   "/branch\r",
+                                   "/s\t\t",
+                                   "\033[Z",
+                                   "\t\033[B\r",
+                                   "/set colors.code 5\r",
+                                   "/set theme light\r"};
 
 static const char *const answers[] = {
     "# One\n\nA **bold** word, `code`, [link](https://example.org).\n\n```c\nint x; /* y */\n```\n",
