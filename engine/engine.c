@@ -411,7 +411,7 @@ uint64_t engine_memory_bytes(const struct engine *e) {
     const struct memory_plan *plan = &e->info.plan;
     return e->device->reads_host_memory
                ? plan_resident_bytes()
-               : e->weights.owned_bytes + plan->kv_bytes + plan->activations_bytes;
+               : plan->total_bytes - plan->weights_bytes + e->weights.owned_bytes;
 }
 
 double engine_read_speed(struct engine *e) {
@@ -567,6 +567,9 @@ static int make_room(struct engine *e, const struct plan *plan, enum format kv_f
                        err) != 0 ||
         batch_init(&e->batch, plan->batch, err) != 0)
         return -1;
+    const int n_outputs = plan->batch.max_outputs;
+    if (plan->work_bytes > 0 && e->device->take_work(e->device, n_outputs, c->vocab) != OP_OK)
+        return err_memory(err, plan->work_bytes, "the buffers of the ops");
     e->logits = mem_alloc(vocab * sizeof *e->logits);
     if (!e->logits) return err_memory(err, vocab * sizeof *e->logits, "a row of logits");
     for (int i = 0; i < 2; i++) {
@@ -627,7 +630,8 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
     info->backend = e->device->backend;
     info->threads = e->device->threads;
     device_cpu_name(info->processor, sizeof info->processor);
-    if (plan_make(&plan, o, e->checkpoint, e->device, err) != 0 ||
+    info->facts = plan_facts(e->device);
+    if (plan_make(&plan, o, e->checkpoint, &info->facts, err) != 0 ||
         plan_check(&plan, info->config, err) != 0)
         return -1;
     info->plan = plan.memory;

@@ -79,16 +79,18 @@ static device_cuda_open_fn *find_module(const char *given, char reason[MAX_REASO
     return NULL;
 }
 
+enum format gpu_activation(const struct engine_options *o, enum format stored, bool has_bf16) {
+    if (o->in_float) return FORMAT_F32;
+    const enum format own = format_table[stored].uses & USE_ACTIVATION ? stored : FORMAT_BF16;
+    return own == FORMAT_BF16 && !has_bf16 ? FORMAT_F16 : own;
+}
+
 /* OP_NOT_SUPPORTED: there is nothing to use; another status: there is, but it cannot be used. */
 static enum op_status open_cuda(struct device **out, const struct engine_options *o, int index,
                                 enum format stored, char reason[MAX_REASON]) {
     device_cuda_open_fn *open = find_module(o->cuda_module, reason);
-    const bool is_own = format_table[stored].uses & USE_ACTIVATION;
-    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI,
-                                                .index = index,
-                                                .activation = o->in_float ? FORMAT_F32
-                                                              : is_own    ? stored
-                                                                          : FORMAT_BF16};
+    const struct device_cuda_options options = {
+        .abi = DEVICE_CUDA_ABI, .index = index, .activation = gpu_activation(o, stored, true)};
     return open ? open(out, &options, reason, MAX_REASON) : OP_NOT_SUPPORTED;
 }
 

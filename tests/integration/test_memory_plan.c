@@ -138,7 +138,7 @@ static void what_does_not_fit_is_said_with_what_would(void **state) {
                      0);
     struct engine_options options = {.model = folder, .threads = 1, .kv_format = FORMAT_F16};
 
-    assert_int_equal(engine_plan(&options, &plan, &err), 0);
+    assert_int_equal(engine_plan(&options, NULL, &plan, &err), 0);
     assert_int_equal(plan.context_tokens, 1000000);
     assert_int_equal(plan.kv_bytes, 1000000 * plan.kv_bytes_per_token);
     assert_int_equal(plan.total_bytes, plan.weights_bytes + plan.kv_bytes + plan.activations_bytes +
@@ -147,11 +147,11 @@ static void what_does_not_fit_is_said_with_what_would(void **state) {
 
     /* room for about half of that context: taken as it is, refused where all is asked for */
     options.memory_bytes = plan.total_bytes - plan.kv_bytes / 2;
-    assert_int_equal(engine_plan(&options, &plan, &err), 0);
+    assert_int_equal(engine_plan(&options, NULL, &plan, &err), 0);
     assert_in_range(plan.context_tokens, 400000, 600000);
     assert_true(plan.total_bytes <= options.memory_bytes);
     options.context_tokens = 1000000;
-    assert_int_equal(engine_plan(&options, &larger, &err), 0); /* a plan may not fit */
+    assert_int_equal(engine_plan(&options, NULL, &larger, &err), 0); /* a plan may not fit */
     assert_true(larger.total_bytes > larger.available_bytes);
     assert_true(is_refused(&options, &err));
     assert_int_equal(err.kind, ERR_MEMORY);
