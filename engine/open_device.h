@@ -16,8 +16,9 @@ enum format gpu_activation(const struct engine_options *options, enum format sto
 
 /*
  * `stored`: the format of most of the weights.
- * Where `auto` finds a GPU that cannot be used, the CPU is opened and `notice` says why; else it is
- * empty. A GPU that was asked for by name and is not there is an error (ERR_MEMORY).
+ * Where `auto` finds the module but no GPU that it can use, the CPU is opened and `notice` says
+ * why; else it is empty. A GPU that was asked for by name and is not there is an error
+ * (ERR_MEMORY).
  */
 int open_device(struct device **out, const struct engine_options *options, enum format stored,
                 char notice[DEVICE_NOTICE_BYTES], struct err *err);

@@ -1,6 +1,6 @@
 /*
  * A CUDA module whose device fails: it opens the real one and stands before its functions. For
- * tests/gpu/faults, which gives it to the program with --cuda-module.
+ * tests/gpu/faults, which names it in QWEN_CHAT_CUDA_MODULE.
  *
  *   FAULTY_MODULE   the real module's file
  *   FAULTY_HOW      sticky: a kernel writes where nothing is, and the card's context is lost;
