@@ -25,7 +25,7 @@ struct workspace {
 struct cuda_device {
     struct device base; /* first: device.h hands this out */
     int index;
-    int n_sms, capability; /* 90: 9.0 */
+    int n_sms, capability; /* 90: 9.0; the card's or, where that is less, the code's */
     int shared_bytes;      /* that a block may have */
     size_t own_bytes;      /* device.h: taken while opening, context included */
     cudaStream_t stream;

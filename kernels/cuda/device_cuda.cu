@@ -371,6 +371,8 @@ static enum op_status check_card(struct cuda_device *cuda, char *reason, size_t 
                  card.name, card.major, card.minor);
         return OP_NOT_SUPPORTED;
     }
+    /* code for an older card, translated by the driver, has no more than that card */
+    if (any.ptxVersion < cuda->capability) cuda->capability = any.ptxVersion;
     return OP_OK;
 }
 
