@@ -18,7 +18,7 @@ static const size_t STAGING_BYTES = 4 << 20, BOX_BYTES = 64 << 10;
  * is never ours. */
 static const size_t MOST_CONTEXT_BYTES = (size_t)1 << 30;
 /* Code that is loaded when it is first used (cuBLASLt's too), and recordings: NOTES.md. */
-static const size_t LATER_BYTES = (size_t)128 << 20;
+static const size_t LATER_BYTES = (size_t)16 << 20;
 
 struct recording {
     cudaGraph_t graph;
