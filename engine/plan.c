@@ -44,6 +44,7 @@ enum {
  * multiplied up to 16 times as fast. */
 static const double guessed_flops = 15e9;
 static const double most_faster = 16;
+static const double guessed_gpu_seconds = 1e-6; /* a row: passes begin with all they may have */
 
 /* Of free memory a sixteenth is left to the rest of the system; a GPU's is asked for less. */
 static const uint64_t reserve_divisor = 16, gpu_reserve_divisor = 64;
@@ -89,6 +90,7 @@ static void set_batch(struct plan *plan, const struct engine_options *o,
     int rows = o->prefill_tokens;
     if (rows == 0 && is_gpu) {
         rows = GPU_ROWS;
+        plan->seconds_per_row = guessed_gpu_seconds;
     } else if (rows == 0) {
         long n_threads = o->threads > 0 ? o->threads : sysconf(_SC_NPROCESSORS_ONLN);
         double flops = guessed_flops * (double)(n_threads > 0 ? n_threads : 1);
