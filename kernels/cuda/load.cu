@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-    MOST_READERS = 16,
+    MOST_READERS = 12,      /* more only contend; three quarters of the cores are enough */
     BUFFERS = 2,            /* of each reader: one is filled while the card fetches the other */
     BUFFER_BYTES = 4 << 20, /* more than the largest piece */
     QUEUE = 8,              /* loads that wait; the caller waits when there are more */
@@ -194,7 +194,8 @@ enum op_status loader_open(struct cuda_device *cuda) {
 /* Threads and buffers exist from the first load to the next sync(). */
 static enum op_status start_readers(struct loader *l) {
     const long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const int n = n_cores < 1 ? 1 : n_cores > MOST_READERS ? MOST_READERS : (int)n_cores;
+    const long wanted = (n_cores * 3 + 3) / 4;
+    const int n = wanted < 1 ? 1 : wanted > MOST_READERS ? MOST_READERS : (int)wanted;
     for (; l->n_readers < n; l->n_readers++) {
         struct reader *r = &l->readers[l->n_readers];
         r->loader = l;
