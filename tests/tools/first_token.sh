@@ -4,8 +4,9 @@
 #   tests/tools/first_token.sh [PROGRAM [MODEL [TOKENS]]]
 #
 # From the start of the process to the first byte of the answer, for a raw prompt of about 20
-# tokens, the best and the median of nine starts (STARTS: of so many); then the speed of an answer of TOKENS (128), in a
-# pipe and on a terminal, as a share of the bench's tg behind the same prompt, before and after.
+# tokens, the best and the median of nine starts (STARTS: of so many); then the speed of an answer
+# of TOKENS (128), in a pipe and on a terminal, as a share of the bench's tg behind the same prompt,
+# before and after. On a GPU: QWEN_CHAT_DEVICE=cuda tests/tools/first_token.sh ...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 program=${1:-build/qwen-chat}
