@@ -14,12 +14,13 @@
 #include <math.h>
 #include <string.h>
 
-enum { SPAN = 128, PIECE = 48, TILE_QUERIES = 32, P_STRIDE = SPAN + 8 };
+enum { SPAN = 128, MOST_KEYS = 32, TILE_QUERIES = 32, P_STRIDE = SPAN + WIDEST };
 
-/* Row j of the tile: token j / n_heads, head j % n_heads of the tile. */
+/* Row j of the tile: token j / n_heads, head j % n_heads of the tile. Rows of q, kv, mixed and y
+ * are padded_size() apart. */
 struct attention_scratch {
     float q[TILE_QUERIES * MAX_HEAD_SIZE];
-    float kv[(PIECE + 3) * MAX_HEAD_SIZE]; /* keys, then values, of a piece; gemm reads by threes */
+    float kv[MOST_KEYS * MAX_HEAD_SIZE]; /* of a run that cannot be read where it lies */
     float p[TILE_QUERIES * P_STRIDE];
     float mixed[TILE_QUERIES * MAX_HEAD_SIZE]; /* of this span: sum of p v, not divided */
     float max[TILE_QUERIES], sum[TILE_QUERIES];
@@ -64,14 +65,19 @@ static struct range keys_of(const struct op_attention *op, int token) {
     return (struct range){window > 0 && to > window ? to - window : 0, to};
 }
 
+/* Vectors are whole: rows in scratch end in zeros. */
+static size_t padded_size(const struct op_attention *op) {
+    return ((size_t)op->kv.head_size + WIDEST - 1) / WIDEST * WIDEST;
+}
+
 /* Where the key or value of a position lies; those behind it in its block follow. */
 static const uint8_t *cached(const struct op_attention *op, const void *cache, int sequence,
                              int kv_head, size_t position) {
     const struct kv_view *kv = &op->kv;
     const int32_t *blocks =
         op->batch->block_table + (size_t)sequence * (size_t)op->batch->max_blocks;
-    size_t block_tokens = (size_t)kv->block_tokens;
-    size_t block = (size_t)blocks[position / block_tokens], offset = position % block_tokens;
+    uint32_t at = (uint32_t)position, block_tokens = (uint32_t)kv->block_tokens;
+    size_t block = (size_t)blocks[at / block_tokens], offset = at % block_tokens;
     size_t row = (block * (size_t)kv->n_kv_heads + (size_t)kv_head) * block_tokens + offset;
     return (const uint8_t *)cache + format_row_bytes(kv->format, row * (size_t)kv->head_size);
 }
@@ -83,32 +89,56 @@ struct ahead {
     size_t from, to;
 };
 
-/* Keys or values of the positions in range as float, K apart. Blocks lie anywhere, and memory is
- * far away: while one is decoded one of those to come is fetched. */
-static void load(const struct op_attention *op, struct part part, const void *cache, int sequence,
-                 int kv_head, struct range range, struct ahead ahead, float *out) {
-    const struct kv_view *kv = &op->kv;
-    size_t block_tokens = (size_t)kv->block_tokens, head_size = (size_t)kv->head_size;
-    for (size_t at = range.from; at < range.to;) {
-        size_t n = block_tokens - at % block_tokens, later = ahead.from + (at - range.from);
-        if (n > range.to - at) n = range.to - at;
-        if (later < ahead.to) {
-            const uint8_t *next = cached(op, ahead.cache, sequence, ahead.kv_head, later);
-            size_t bytes = format_row_bytes(kv->format, n * head_size);
-            for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
-        }
-        part.variant->decode[kv->format](cached(op, cache, sequence, kv_head, at), out,
-                                         n * head_size);
-        at += n;
-        out += n * head_size;
+/* Keys or values of positions that lie side by side, as the inner loops read them. */
+struct run {
+    struct range range;
+    enum format format;
+    const void *at;
+};
+
+/* To scratch, as float and with whole vectors. */
+static void widen(const struct op_attention *op, struct part part, struct run *run) {
+    size_t head_size = (size_t)op->kv.head_size, padded = padded_size(op);
+    size_t bytes = format_row_bytes(run->format, head_size);
+    float *to = ((struct attention_scratch *)part.scratch)->kv;
+    for (size_t i = 0; i < run->range.to - run->range.from; i++) {
+        part.variant->decode[run->format]((const uint8_t *)run->at + i * bytes, to + i * padded,
+                                          head_size);
+        memset(to + i * padded + head_size, 0, (padded - head_size) * sizeof *to);
     }
+    run->format = FORMAT_F32;
+    run->at = to;
+}
+
+/* The first positions of `range` that lie side by side in cache. Blocks lie anywhere, and memory is
+ * far away: while one is used one of those to come is fetched. */
+static struct run run_at(const struct op_attention *op, struct part part, const void *cache,
+                         int sequence, int kv_head, struct range range, struct ahead ahead) {
+    const struct kv_view *kv = &op->kv;
+    size_t head_size = (size_t)kv->head_size;
+    size_t n = (size_t)kv->block_tokens - (uint32_t)range.from % (uint32_t)kv->block_tokens;
+    if (n > range.to - range.from) n = range.to - range.from;
+    if (n > MOST_KEYS) n = MOST_KEYS;
+    if (ahead.from < ahead.to) {
+        const uint8_t *next = cached(op, ahead.cache, sequence, ahead.kv_head, ahead.from);
+        size_t bytes = format_row_bytes(kv->format, n * head_size);
+        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
+    }
+    struct run run = {
+        {range.from, range.from + n}, kv->format, cached(op, cache, sequence, kv_head, range.from)};
+    if (head_size % WIDEST) widen(op, part, &run);
+    return run;
 }
 
 static void load_queries(const struct op_attention *op, const struct tile *tile, float *out) {
-    size_t head_size = (size_t)op->kv.head_size, n = (size_t)tile->n_heads * head_size;
+    size_t head_size = (size_t)op->kv.head_size, padded = padded_size(op);
     for (int t = 0; t < tile->n_tokens; t++) {
         size_t row = (size_t)(tile->token + t) * (size_t)op->heads + (size_t)tile->head;
-        memcpy(out + (size_t)t * n, (const float *)op->q + row * head_size, n * sizeof *out);
+        const float *q = (const float *)op->q + row * head_size;
+        for (int h = 0; h < tile->n_heads; h++, q += head_size, out += padded) {
+            memcpy(out, q, head_size * sizeof *out);
+            memset(out + head_size, 0, (padded - head_size) * sizeof *out);
+        }
     }
 }
 
@@ -129,34 +159,30 @@ static struct range intersect(const struct op_attention *op, const struct tile *
     return any;
 }
 
-/* The next keys of `any` from `from` on: as many as stay in the first level cache as float. */
-static struct range piece_at(struct range any, size_t from) {
-    return (struct range){from, from + PIECE < any.to ? from + PIECE : any.to};
-}
-
 static struct range overlap(struct range a, struct range b) {
     struct range both = {a.from > b.from ? a.from : b.from, a.to < b.to ? a.to : b.to};
     if (both.from > both.to) both.from = both.to;
     return both;
 }
 
-/* mixed += p v of one piece, whose values are in kv, in the order of keys. */
-static void mix_piece(const struct op_attention *op, struct part part, int n_rows,
-                      struct range piece, size_t p_from) {
+/* mixed += p v of a run of values. */
+static void mix_run(const struct op_attention *op, struct part part, const struct tile *tile,
+                    const struct run *run, size_t p_from) {
     struct attention_scratch *s = part.scratch;
-    size_t stride = (size_t)op->kv.head_size;
-    for (int j = 0, n; j < n_rows; j += n) { /* rows that see the same keys together */
-        struct range keys = overlap(s->keys[j], piece);
-        for (n = 1; j + n < n_rows; n++) {
-            struct range other = overlap(s->keys[j + n], piece);
+    size_t stride = padded_size(op), bytes = format_row_bytes(run->format, stride);
+    int n_heads = tile->n_heads;
+    for (int t = 0, n; t < tile->n_tokens; t += n) { /* tokens that see the same keys together */
+        struct range keys = overlap(s->keys[t * n_heads], run->range);
+        for (n = 1; t + n < tile->n_tokens; n++) {
+            struct range other = overlap(s->keys[(t + n) * n_heads], run->range);
             if (other.from != keys.from || other.to != keys.to) break;
         }
         if (keys.from == keys.to) continue;
-        part.variant->mix(
-            (struct rows){s->p + (size_t)j * P_STRIDE + (keys.from - p_from), P_STRIDE, n},
-            (struct rows){s->kv + (keys.from - piece.from) * stride, stride,
-                          (int)(keys.to - keys.from)},
-            op->kv.head_size, s->mixed + (size_t)j * stride, stride);
+        size_t row = (size_t)(t * n_heads);
+        part.variant->mix[run->format](
+            (struct rows){s->p + row * P_STRIDE + (keys.from - p_from), P_STRIDE, n * n_heads},
+            (const uint8_t *)run->at + (keys.from - run->range.from) * bytes,
+            (int)(keys.to - keys.from), (int)stride, s->mixed + row * stride, stride);
     }
 }
 
@@ -165,22 +191,18 @@ static void mix_piece(const struct op_attention *op, struct part part, int n_row
 static void attend(const struct op_attention *op, struct part part, const struct tile *tile,
                    size_t span, int next_kv_head, size_t next) {
     struct attention_scratch *s = part.scratch;
-    int head_size = op->kv.head_size, n_rows = tile->n_tokens * tile->n_heads;
-    size_t stride = (size_t)head_size;
-    int sequence = op->batch->seq_of[tile->token];
-    struct range any = intersect(op, tile, span, s->keys);
+    int n_rows = tile->n_tokens * tile->n_heads, sequence = op->batch->seq_of[tile->token];
+    size_t stride = padded_size(op);
+    struct range any = intersect(op, tile, span, s->keys), rest = any;
     if (any.to == 0) return;
-    memset(s->mixed, 0, (size_t)n_rows * stride * sizeof *s->mixed);
-    memset(s->p, 0, (size_t)n_rows * P_STRIDE * sizeof *s->p);
 
     struct range last = keys_of(op, tile->token + tile->n_tokens - 1);
-    for (struct range keys = piece_at(any, any.from); keys.from < any.to;
-         keys = piece_at(any, keys.to)) {
-        load(op, part, op->kv.k, sequence, tile->kv_head, keys,
-             (struct ahead){op->kv.v, tile->kv_head, keys.from, any.to}, s->kv);
-        part.variant->gemm((struct rows){s->kv, stride, (int)(keys.to - keys.from)},
-                           (struct rows){s->q, stride, n_rows}, head_size,
-                           s->p + (keys.from - any.from), P_STRIDE);
+    for (struct run run; rest.from < any.to; rest.from = run.range.to) {
+        run = run_at(op, part, op->kv.k, sequence, tile->kv_head, rest,
+                     (struct ahead){op->kv.v, tile->kv_head, rest.from, any.to});
+        part.variant->score[run.format](run.at, (int)(run.range.to - run.range.from),
+                                        (struct rows){s->q, stride, n_rows}, (int)stride,
+                                        s->p + (rest.from - any.from), P_STRIDE);
     }
     for (int j = 0; j < n_rows; j++) {
         struct range keys = s->keys[j];
@@ -189,12 +211,13 @@ static void attend(const struct op_attention *op, struct part part, const struct
                               (int)(keys.to - keys.from), op->scale, &s->max[j], &s->sum[j]);
     }
 
-    for (struct range keys = piece_at(any, any.from); keys.from < any.to;
-         keys = piece_at(any, keys.to)) {
-        size_t later = next * SPAN + (keys.from - any.from);
-        load(op, part, op->kv.v, sequence, tile->kv_head, keys,
-             (struct ahead){op->kv.k, next_kv_head, later, last.to}, s->kv);
-        mix_piece(op, part, n_rows, keys, any.from);
+    memset(s->mixed, 0, (size_t)n_rows * stride * sizeof *s->mixed);
+    rest = any;
+    for (struct run run; rest.from < any.to; rest.from = run.range.to) {
+        size_t later = next * SPAN + (rest.from - any.from);
+        run = run_at(op, part, op->kv.v, sequence, tile->kv_head, rest,
+                     (struct ahead){op->kv.k, next_kv_head, later, last.to});
+        mix_run(op, part, tile, &run, any.from);
     }
 }
 
@@ -228,7 +251,7 @@ static void finish(const struct op_attention *op, int token, int head, const flo
 static void attend_whole(const struct op_attention *op, struct part part, const struct tile *tile) {
     struct attention_scratch *s = part.scratch;
     int head_size = op->kv.head_size, n_rows = tile->n_tokens * tile->n_heads;
-    size_t stride = (size_t)head_size;
+    size_t stride = padded_size(op);
     struct range first = keys_of(op, tile->token);
     struct range last = keys_of(op, tile->token + tile->n_tokens - 1);
     load_queries(op, tile, s->q);
@@ -308,10 +331,10 @@ static float *partial(const struct op_attention *op, struct part part, const str
 static void store_partials(const struct op_attention *op, struct part part, const struct plan *plan,
                            const struct tile *tile, size_t span) {
     struct attention_scratch *s = part.scratch;
-    size_t head_size = (size_t)op->kv.head_size;
+    size_t head_size = (size_t)op->kv.head_size, stride = padded_size(op);
     for (int j = 0; j < tile->n_heads; j++) {
         float *to = partial(op, part, plan, tile->token, tile->head + j, span);
-        memcpy(to, s->mixed + (size_t)j * head_size, head_size * sizeof *to);
+        memcpy(to, s->mixed + (size_t)j * stride, head_size * sizeof *to);
         to[head_size] = s->max[j];
         to[head_size + 1] = s->sum[j];
     }

@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "kernels/cpu/strip_avx512.h"
 #include "kernels/cpu/vec_avx2.h"
+#include "kernels/cpu/wide_avx512.h"
 
 #define VARIANT       variant_avx512_vnni
 #define VARIANT_NAME  "AVX-512 VNNI"

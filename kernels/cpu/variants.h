@@ -13,6 +13,8 @@
 
 enum { DOT_SEGMENT = 1024 }; /* values; a multiple of every format's block */
 
+enum { WIDEST = 16 }; /* floats of the widest vector of any variant */
+
 enum cpu_feature {
     CPU_AVX2 = 1,
     CPU_FMA = 2,
@@ -66,11 +68,23 @@ struct cpu_variant {
      * of w holds a multiple of 3 rows. */
     void (*gemm)(struct rows w, struct rows x, int n, float *sums, size_t stride);
 
-    /* out[j * stride + i] += sum over keys k, in order, of p row j [k] * v row k [i], i < n */
-    void (*mix)(struct rows p, struct rows v, int n, float *out, size_t stride);
+    /*
+     * Attention: keys and values as the cache has them, n values each, side by side; n is a
+     * multiple of WIDEST. How a sum is formed does not depend on what is computed beside it.
+     */
+
+    /* s[j * stride + i] = dot product of q row j and key i. Each row of s has room for n_keys
+     * rounded up to 4, which it overwrites. */
+    void (*score[N_FORMATS])(const void *keys, int n_keys, struct rows q, int n, float *s,
+                             size_t stride);
+
+    /* out[j * stride + i] += sum over keys k, in order, of p row j [k] * value i of k */
+    void (*mix[N_FORMATS])(struct rows p, const void *values, int n_keys, int n, float *out,
+                           size_t stride);
 
     /* s = exp(scale * s - *max), *sum = their sum, *max = the largest scale * s (if it is
-     * -infinity then 0 is taken off). s has room for n rounded up to 8, which it overwrites. */
+     * -infinity then 0 is taken off). s has room for n rounded up to WIDEST, which it overwrites.
+     */
     void (*softmax)(float *s, int n, float scale, float *max, float *sum);
 
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
