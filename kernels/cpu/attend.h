@@ -6,6 +6,11 @@
 
 typedef wide wide_loader(const void *p);
 
+/* A few lines at a time, between sums: there is room for 24 that are on their way. */
+INLINE void fetch(const uint8_t *at, size_t bytes) {
+    for (size_t i = 0; at && i < bytes; i += 64) __builtin_prefetch(at + i, 0, 2);
+}
+
 /* ---- queries by keys ---- */
 
 #define SCORE_KEYS 4 /* keys at once; SCORE_ROWS queries */
@@ -42,14 +47,18 @@ INLINE void score_tile(wide_loader *load, size_t value_bytes, const uint8_t *key
 }
 
 INLINE void score_rows(wide_loader *load, size_t value_bytes, const uint8_t *keys, int n_keys,
-                       struct rows q, int n_q, int n, float *s, size_t stride) {
+                       struct rows q, int n_q, int n, float *s, size_t stride,
+                       const uint8_t *next) {
+    const size_t bytes = (size_t)n * value_bytes;
     int i = 0;
-    for (; i + SCORE_KEYS <= n_keys; i += SCORE_KEYS)
-        score_tile(load, value_bytes, keys + (size_t)i * (size_t)n * value_bytes, SCORE_KEYS, q,
-                   n_q, n, s + i, stride);
-    if (i < n_keys)
-        score_tile(load, value_bytes, keys + (size_t)i * (size_t)n * value_bytes, n_keys - i, q,
-                   n_q, n, s + i, stride);
+    for (; i + SCORE_KEYS <= n_keys; i += SCORE_KEYS) {
+        if (next) fetch(next + (size_t)i * bytes, SCORE_KEYS * bytes);
+        score_tile(load, value_bytes, keys + (size_t)i * bytes, SCORE_KEYS, q, n_q, n, s + i,
+                   stride);
+    }
+    if (i == n_keys) return;
+    if (next) fetch(next + (size_t)i * bytes, (size_t)(n_keys - i) * bytes);
+    score_tile(load, value_bytes, keys + (size_t)i * bytes, n_keys - i, q, n_q, n, s + i, stride);
 }
 
 /* As many tiles as needed, of like sizes. */
@@ -60,11 +69,11 @@ INLINE int rows_of_tile(int n_rows, int most) {
 
 #define SCORE_CASE(rows)                                                                           \
     case rows:                                                                                     \
-        score_rows(load, value_bytes, keys, n_keys, some, rows, n, to, stride);                    \
+        score_rows(load, value_bytes, keys, n_keys, some, rows, n, to, stride, j ? NULL : next);   \
         break;
 
 INLINE void score_all(wide_loader *load, size_t value_bytes, const void *keys, int n_keys,
-                      struct rows q, int n, float *s, size_t stride) {
+                      struct rows q, int n, float *s, size_t stride, const void *next) {
     int at_once = rows_of_tile(q.n, SCORE_ROWS);
     for (int j = 0; j < q.n; j += at_once) {
         struct rows some = {row_at(q, j), q.stride, q.n - j < at_once ? q.n - j : at_once};
@@ -91,7 +100,7 @@ INLINE void score_all(wide_loader *load, size_t value_bytes, const void *keys, i
 /* n_rows rows of p (a constant) by n_vecs vectors (a constant) of each key's values */
 INLINE void mix_tile(wide_loader *load, size_t value_bytes, struct rows p, int n_rows,
                      const uint8_t *values, size_t value_stride, int n_keys, int n_vecs, float *out,
-                     size_t stride) {
+                     size_t stride, const uint8_t *next) {
     wide acc[MIX_ROWS][MIX_VECS], v[MIX_VECS];
     UNROLL for (int j = 0; j < n_rows; j++) {
         UNROLL for (int i = 0; i < n_vecs; i++) {
@@ -99,6 +108,7 @@ INLINE void mix_tile(wide_loader *load, size_t value_bytes, struct rows p, int n
         }
     }
     for (int k = 0; k < n_keys; k++) {
+        if (next) fetch(next + (size_t)k * value_stride, value_stride);
         UNROLL for (int i = 0; i < n_vecs; i++) {
             v[i] = load(values + (size_t)k * value_stride + (size_t)(i * WIDE) * value_bytes);
         }
@@ -117,24 +127,25 @@ INLINE void mix_tile(wide_loader *load, size_t value_bytes, struct rows p, int n
 }
 
 INLINE void mix_rows(wide_loader *load, size_t value_bytes, struct rows p, int n_rows,
-                     const uint8_t *values, int n_keys, int n, float *out, size_t stride) {
+                     const uint8_t *values, int n_keys, int n, float *out, size_t stride,
+                     const uint8_t *next) {
     size_t value_stride = (size_t)n * value_bytes;
     int i = 0;
     for (; i + MIX_VECS * WIDE <= n; i += MIX_VECS * WIDE)
         mix_tile(load, value_bytes, p, n_rows, values + (size_t)i * value_bytes, value_stride,
-                 n_keys, MIX_VECS, out + i, stride);
+                 n_keys, MIX_VECS, out + i, stride, i ? NULL : next);
     for (; i < n; i += WIDE)
         mix_tile(load, value_bytes, p, n_rows, values + (size_t)i * value_bytes, value_stride,
-                 n_keys, 1, out + i, stride);
+                 n_keys, 1, out + i, stride, i ? NULL : next);
 }
 
 #define MIX_CASE(rows)                                                                             \
     case rows:                                                                                     \
-        mix_rows(load, value_bytes, some, rows, values, n_keys, n, to, stride);                    \
+        mix_rows(load, value_bytes, some, rows, values, n_keys, n, to, stride, j ? NULL : next);   \
         break;
 
 INLINE void mix_all(wide_loader *load, size_t value_bytes, struct rows p, const void *values,
-                    int n_keys, int n, float *out, size_t stride) {
+                    int n_keys, int n, float *out, size_t stride, const void *next) {
     int at_once = rows_of_tile(p.n, MIX_ROWS);
     for (int j = 0; j < p.n; j += at_once) {
         struct rows some = {row_at(p, j), p.stride, p.n - j < at_once ? p.n - j : at_once};
@@ -160,12 +171,13 @@ INLINE void mix_all(wide_loader *load, size_t value_bytes, struct rows p, const 
 
 #define KV_FUNCTIONS(id)                                                                           \
     static void score_##id(const void *keys, int n_keys, struct rows q, int n, float *s,           \
-                           size_t stride) {                                                        \
-        score_all(wide_load_##id, sizeof(struct block_##id), keys, n_keys, q, n, s, stride);       \
+                           size_t stride, const void *next) {                                      \
+        score_all(wide_load_##id, sizeof(struct block_##id), keys, n_keys, q, n, s, stride, next); \
     }                                                                                              \
     static void mix_##id(struct rows p, const void *values, int n_keys, int n, float *out,         \
-                         size_t stride) {                                                          \
-        mix_all(wide_load_##id, sizeof(struct block_##id), p, values, n_keys, n, out, stride);     \
+                         size_t stride, const void *next) {                                        \
+        mix_all(wide_load_##id, sizeof(struct block_##id), p, values, n_keys, n, out, stride,      \
+                next);                                                                             \
     }
 FOR_KV_FORMATS(KV_FUNCTIONS)
 

@@ -70,17 +70,18 @@ struct cpu_variant {
 
     /*
      * Attention: keys and values as the cache has them, n values each, side by side; n is a
-     * multiple of WIDEST. How a sum is formed does not depend on what is computed beside it.
+     * multiple of WIDEST. How a sum is formed does not depend on what is computed beside it. On the
+     * way as many bytes are fetched into the second level cache from `next` on, if not NULL.
      */
 
     /* s[j * stride + i] = dot product of q row j and key i. Each row of s has room for n_keys
      * rounded up to 4, which it overwrites. */
     void (*score[N_FORMATS])(const void *keys, int n_keys, struct rows q, int n, float *s,
-                             size_t stride);
+                             size_t stride, const void *next);
 
     /* out[j * stride + i] += sum over keys k, in order, of p row j [k] * value i of k */
     void (*mix[N_FORMATS])(struct rows p, const void *values, int n_keys, int n, float *out,
-                           size_t stride);
+                           size_t stride, const void *next);
 
     /* s = exp(scale * s - *max), *sum = their sum, *max = the largest scale * s (if it is
      * -infinity then 0 is taken off). s has room for n rounded up to WIDEST, which it overwrites.
