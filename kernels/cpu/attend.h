@@ -19,12 +19,8 @@ INLINE void fetch(const uint8_t *at, size_t bytes) {
  * others. A sum's lanes are added in order, then across. */
 INLINE void score_tile(wide_loader *load, size_t value_bytes, const uint8_t *keys, int n_keys,
                        struct rows q, int n_q, int n, float *s, size_t stride) {
-    const uint8_t *key[SCORE_KEYS];
+    const size_t bytes = (size_t)n * value_bytes;
     wide acc[SCORE_ROWS][SCORE_KEYS], k[SCORE_KEYS];
-    UNROLL for (int i = 0; i < SCORE_KEYS; i++) {
-        int at = i < n_keys ? i : n_keys - 1;
-        key[i] = keys + (size_t)at * (size_t)n * value_bytes;
-    }
     UNROLL for (int j = 0; j < n_q; j++) {
         UNROLL for (int i = 0; i < SCORE_KEYS; i++) {
             acc[j][i] = wide_zero();
@@ -32,7 +28,8 @@ INLINE void score_tile(wide_loader *load, size_t value_bytes, const uint8_t *key
     }
     for (int at = 0; at < n; at += WIDE) {
         UNROLL for (int i = 0; i < SCORE_KEYS; i++) {
-            k[i] = load(key[i] + (size_t)at * value_bytes);
+            size_t which = (size_t)(i < n_keys ? i : n_keys - 1);
+            k[i] = load(keys + which * bytes + (size_t)at * value_bytes);
         }
         UNROLL for (int j = 0; j < n_q; j++) {
             wide x = wide_load(row_at(q, j) + at);
