@@ -59,16 +59,19 @@ static inline lane_ints ints_set(int32_t value, int shift) {
     return _mm512_slli_epi32(_mm512_set1_epi32(value), (unsigned)shift);
 }
 
-/* acc + the products of 4 n values: unsigned weights of so many bits, signed x */
-static inline __attribute__((always_inline)) lane_ints ints_dot(lane_ints acc, const lane_bytes *w,
-                                                                int n, const int8_t *x, int bits) {
+/* acc[j] += the products of 4 n values: unsigned weights of so many bits, signed x, whose rows are
+ * x_bytes apart. Rows in the inner loop: a sum waits four cycles for the one before it. */
+static inline __attribute__((always_inline)) void ints_dot(lane_ints *acc, const lane_bytes *w,
+                                                           int n, const int8_t *x, size_t x_bytes,
+                                                           int n_x, int bits) {
     (void)bits;
     _Pragma("GCC unroll 8") for (int v = 0; v < n; v++) {
-        int32_t four;
-        memcpy(&four, x + v * 4, 4);
-        acc = _mm512_dpbusd_epi32(acc, w[v], _mm512_set1_epi32(four));
+        _Pragma("GCC unroll 12") for (int j = 0; j < n_x; j++) {
+            int32_t four;
+            memcpy(&four, x + (size_t)j * x_bytes + v * 4, 4);
+            acc[j] = _mm512_dpbusd_epi32(acc[j], w[v], _mm512_set1_epi32(four));
+        }
     }
-    return acc;
 }
 
 static inline lane_floats floats_of_ints(lane_ints a) {
@@ -89,6 +92,10 @@ static inline lane_floats floats_mul(lane_floats a, lane_floats b) {
 
 static inline lane_floats floats_fma(lane_floats a, lane_floats b, lane_floats c) {
     return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline lane_floats floats_load(const float *p) {
+    return _mm512_loadu_ps(p);
 }
 
 static inline void floats_store(float *p, lane_floats a) {
