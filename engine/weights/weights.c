@@ -229,6 +229,20 @@ static int check_finite(const char *name, const float *values, size_t n, size_t 
     return 0;
 }
 
+/* Names the first value of `m`, a part of a stored matrix in host memory whose values before it are
+ * `before`, that is not finite. */
+static int refuse_matrix(const char *name, const struct matrix *m, size_t before, struct err *err) {
+    const struct format_info *info = &format_table[m->format];
+    const size_t n = (size_t)m->rows * (size_t)m->cols, at_once = (size_t)info->block_values;
+    const unsigned char *block = m->data;
+    float values[256];
+    for (size_t at = 0; at < n; at += at_once, block += info->block_bytes) {
+        format_decode(m->format, block, values, at_once);
+        if (check_finite(name, values, at_once, before + at, err) != 0) return -1;
+    }
+    return err_set(err, ERR_MODEL, "tensor '%.80s' holds values that are not finite", name);
+}
+
 static bool is_owned(const struct weights *w, const void *memory) {
     for (size_t i = 0; i < w->n_owned; i++)
         if (w->owned[i] == memory) return true;
@@ -290,6 +304,8 @@ static int pack_matrix(struct binding *b, const struct place *p, struct matrix *
         some.data = (const char *)m->data + (size_t)row * row_bytes;
         some.rows = m->rows - row < rows_at_once ? m->rows - row : rows_at_once;
         enum op_status status = device->pack(device, to + (size_t)row * row_bytes, &some);
+        if (status == OP_NOT_FINITE)
+            return refuse_matrix(p->name, &some, (size_t)row * (size_t)m->cols, err);
         if (status != OP_OK)
             return err_set(err, ERR_MEMORY, "cannot pack '%.80s': %s", p->name,
                            op_status_text(status));

@@ -61,6 +61,28 @@ static void test_layout_of_device(void **state) {
     exact->close(exact);
 }
 
+/* A scale that is not finite is found wherever it stands, and no other value is taken for one. */
+static void test_pack_not_finite(void **state) {
+    enum format format = *(enum format *)*state;
+    if (!has_strips(format)) skip();
+    const struct format_info *info = &format_table[format];
+    for (int d = 0; d < N_TEST_DEVICES; d++) {
+        struct device *device = test_devices[d];
+        if (device->layout(device, format) == LAYOUT_STORED) continue;
+        int rows = test_random_int(1, 70), n_blocks = test_random_int(1, 4);
+        struct test_matrix w = test_random_matrix(format, rows, n_blocks * info->block_values);
+        void *to = test_alloc(layout_bytes(LAYOUT_STRIPS16, format, (size_t)rows,
+                                           (size_t)(n_blocks * info->block_values)));
+        size_t where = (size_t)test_random_int(0, rows * n_blocks - 1);
+        uint8_t *block = (uint8_t *)(uintptr_t)w.matrix.data + where * (size_t)info->block_bytes;
+        CHECK_OK(device->pack(device, to, &w.matrix));
+        int scale = format == FORMAT_Q6_K ? 208 : 0;
+        block[scale + 1] |= 0x7c;
+        assert_int_equal(device->pack(device, to, &w.matrix), OP_NOT_FINITE);
+        test_free_all();
+    }
+}
+
 /* ---- rounded activations ---- */
 
 /* A row as the integer loops see it; all of a unit is NaN where a value of it is not finite. */
@@ -220,6 +242,7 @@ static void test_embed(void **state) {
 
 void add_strip_cases(void) {
     test_add_for_formats("pack and back", USE_WEIGHT, test_pack);
+    test_add_for_formats("pack not finite", USE_WEIGHT, test_pack_not_finite);
     test_add("layout of a device", test_layout_of_device);
     test_add_for_formats("packed linear", USE_WEIGHT, test_linear);
     test_add("packed linear wide", test_linear_wide);
