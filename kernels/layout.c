@@ -26,6 +26,7 @@ enum { N_STRIP_FIELDS = sizeof strip_fields / sizeof *strip_fields };
 
 bool layout_has(enum matrix_layout layout, enum format format) {
     if (layout == LAYOUT_STORED) return true;
+    if (layout == LAYOUT_ROUNDED) return format == FORMAT_BF16;
     for (int i = 0; i < N_STRIP_FIELDS; i++)
         if (strip_fields[i].format == format) return true;
     return false;

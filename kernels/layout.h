@@ -27,6 +27,11 @@ enum { STRIP_ROWS = 16 };
 /* Is there such a layout of that format? STORED: always. */
 bool layout_has(enum matrix_layout layout, enum format format);
 
+/* Are the bytes other ones than the file's? */
+static inline bool layout_is_packed(enum matrix_layout layout) {
+    return layout_table[layout].rows > 1;
+}
+
 /* Bytes of a matrix, padding included. */
 size_t layout_bytes(enum matrix_layout layout, enum format format, size_t rows, size_t cols);
 

@@ -329,7 +329,8 @@ static int bind_matrix(struct binding *b, const struct place *p, const unsigned 
     const enum format format = device->weight_format(device, stored);
     *m = (struct matrix){data, stored, p->rows, p->cols, LAYOUT_STORED};
     w->matrix_bytes += format_row_bytes(format, n);
-    if (layout != LAYOUT_STORED) return pack_matrix(b, p, m, layout, err);
+    if (layout_is_packed(layout)) return pack_matrix(b, p, m, layout, err);
+    m->layout = layout;
     bool is_random = checkpoint_is_random(b->checkpoint);
     if (device->reads_host_memory && is_aligned(m) && !is_random) return 0;
     m->format = format;
@@ -382,7 +383,7 @@ static int check_place_finite(void *ud, const struct place *p, struct err *err) 
     struct device *device = b->weights->device;
     const struct matrix *m = field_of(b, p);
     size_t where;
-    if (p->row->kind != KIND_MATRIX || m->layout != LAYOUT_STORED ||
+    if (p->row->kind != KIND_MATRIX || layout_is_packed(m->layout) ||
         checkpoint_is_random(b->checkpoint) ||
         (device->reads_host_memory && !is_owned(b->weights, m->data)))
         return 0;
@@ -411,7 +412,7 @@ static int add_room(void *ud, const struct place *p, struct err *err) {
     enum format format = checkpoint_find(b->checkpoint, p->name)->format;
     enum matrix_layout layout =
         layout_of(b->weights->device, checkpoint_config(b->checkpoint), p, format);
-    if (layout != LAYOUT_STORED)
+    if (layout_is_packed(layout))
         room->packed_bytes += layout_bytes(layout, format, (size_t)p->rows, (size_t)p->cols);
     return 0;
 }

@@ -198,8 +198,9 @@ static const struct ops cpu_ops = {
 
 static enum matrix_layout cpu_layout(const struct device *device, enum format format) {
     const struct cpu_device *cpu = (const struct cpu_device *)device;
-    bool has_loops = !cpu->is_exact && cpu->variant->multiply[format];
-    return has_loops ? LAYOUT_STRIPS16 : LAYOUT_STORED;
+    if (cpu->is_exact) return LAYOUT_STORED;
+    if (cpu->variant->multiply[format]) return LAYOUT_STRIPS16;
+    return format == FORMAT_BF16 && cpu->variant->multiply_bf16 ? LAYOUT_ROUNDED : LAYOUT_STORED;
 }
 
 struct packing {

@@ -312,19 +312,24 @@ static void to_f16(const float *x, void *out, size_t n) {
     format_encode(FORMAT_F16, x + i, (uint16_t *)out + i, n - i);
 }
 
-const struct cpu_variant VARIANT = {.name = VARIANT_NAME,
-                                    .needs = VARIANT_NEEDS,
+const struct cpu_variant VARIANT = {
+    .name = VARIANT_NAME,
+    .needs = VARIANT_NEEDS,
 #define FORMAT(id, ...) .decode[FORMAT_##id] = decode_row_##id, .dot[FORMAT_##id] = dot_rows_##id,
 #include "kernels/formats.def"
 #undef FORMAT
-                                    .gemm = gemm,
+    .gemm = gemm,
 #define KV_ENTRY(id) .score[FORMAT_##id] = score_##id, .mix[FORMAT_##id] = mix_##id,
-                                    FOR_KV_FORMATS(KV_ENTRY).softmax = softmax,
-                                    .silu_mul = silu_mul,
-                                    .to_f16 = to_f16,
+    FOR_KV_FORMATS(KV_ENTRY).softmax = softmax,
+    .silu_mul = silu_mul,
+    .to_f16 = to_f16,
 #ifdef LANES
-                                    .round_row = round_row,
+    .round_row = round_row,
 #define STRIP_ENTRY(id, ...) .multiply[FORMAT_##id] = multiply_##id,
-                                    FOR_STRIP_FORMATS(STRIP_ENTRY)
+    FOR_STRIP_FORMATS(STRIP_ENTRY)
+#endif
+#ifdef BF16_STEP /* a bf16_*.h was included */
+        .round_bf16 = round_bf16,
+    .multiply_bf16 = multiply_bf16,
 #endif
 };

@@ -21,6 +21,7 @@ enum cpu_feature {
     CPU_F16C = 4,
     CPU_AVX512 = 8, /* F, BW, DQ and VL */
     CPU_VNNI = 16,  /* of AVX-512 */
+    CPU_BF16 = 32,  /* of AVX-512 */
 };
 
 /* n rows of floats, `stride` floats apart */
@@ -49,6 +50,13 @@ struct rounded {
 /* n rows of them, `stride` units apart */
 struct rounded_rows {
     const struct rounded *at;
+    size_t stride;
+    int n;
+};
+
+/* n rows of BF16, `stride` values apart */
+struct bf16_rows {
+    const uint16_t *at;
     size_t stride;
     int n;
 };
@@ -102,9 +110,20 @@ struct cpu_variant {
      * are added as integers; the units' sums are scaled and added in order. */
     void (*multiply[N_FORMATS])(const void *strip, size_t n_units, struct rounded_rows x,
                                 float *out, size_t stride);
+
+    /* Products of BF16 by BF16, n a multiple of 32; NULL: the variant has none. */
+
+    /* to the nearest, ties to even; subnormal values become 0 */
+    void (*round_bf16)(const float *x, size_t n, uint16_t *out);
+
+    /* out[j * stride + i] = dot product of row i of w, n values, and row j of x: per segment of
+     * DOT_SEGMENT values 16 partial sums of pairs in order, added across; the segments in order */
+    void (*multiply_bf16)(const uint16_t *w, int n_w, struct bf16_rows x, size_t n, float *out,
+                          size_t stride);
 };
 
-extern const struct cpu_variant variant_avx512_vnni, variant_avx2, variant_baseline;
+extern const struct cpu_variant variant_avx512_bf16, variant_avx512_vnni, variant_avx512,
+    variant_avx2, variant_baseline;
 
 /* The features of this processor, enum cpu_feature. */
 unsigned cpu_features(void);
