@@ -22,9 +22,13 @@ static void round_bf16(const float *x, size_t n, uint16_t *out) {
                                                                   _mm512_loadu_ps(x + i)));
 }
 
-/* The memory that is wanted next: the same piece of the four rows that follow. */
-static inline void fetch_rows(const uint16_t *w, size_t n, size_t at) {
-    for (size_t i = 0; i < BF16_W; i++) __builtin_prefetch(w + (BF16_W + i) * n + at, 0, 2);
+/* One row of x: memory is what takes time. Rows of w follow each other, so what is wanted next lies
+ * behind; what lies behind the last ones is not read after all. */
+enum { AHEAD_VALUES = 12 << 10 };
+
+static inline void fetch_bf16(const uint16_t *w, size_t at) {
+    for (size_t i = 0; i < BF16_W; i++)
+        __builtin_prefetch(w + BF16_W * at + i * BF16_STEP + AHEAD_VALUES, 0, 2);
 }
 
 /* Values from .. to of n_x rows (a constant) by 4 rows of w, of which n_w are there: the last one
@@ -41,7 +45,7 @@ static inline __attribute__((always_inline)) void bf16_tile(const uint16_t *w, i
         }
     }
     for (size_t at = from; at < to; at += BF16_STEP) {
-        if (n_x == 1) fetch_rows(w, n, at);
+        if (n_x == 1) fetch_bf16(w, at);
         _Pragma("GCC unroll 8") for (int i = 0; i < BF16_W; i++) {
             size_t which = (size_t)(i < n_w ? i : n_w - 1);
             w32[i] = bf16_load(w + which * n + at);
