@@ -83,7 +83,7 @@ struct device_cpu_options {
 /* The CPU backend: the reference of all others. OP_NO_MEMORY when threads cannot be started. */
 enum op_status device_cpu_open(struct device **out, const struct device_cpu_options *options);
 
-/* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C". */
+/* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C", "baseline". */
 const char *device_cpu_features(void);
 
 /* "AMD EPYC 7763". */

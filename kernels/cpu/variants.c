@@ -60,6 +60,7 @@ static void write_features_text(void) {
         if (features & feature_names[i].feature)
             n += (size_t)snprintf(features_text + n, sizeof features_text - n, "%s%s",
                                   n > 0 ? " " : "", feature_names[i].name);
+    if (n == 0) snprintf(features_text, sizeof features_text, "%s", variant_baseline.name);
 }
 
 const char *device_cpu_features(void) {
