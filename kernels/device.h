@@ -63,8 +63,9 @@ struct device {
     enum op_status (*find_not_finite)(struct device *, const struct matrix *, size_t *where);
     enum op_status (*sync)(struct device *);
 
-    /* How the device wants a matrix of that format; STORED: as it is. pack() writes the stored
-     * matrix `from`, in host memory, to layout_bytes() of device memory; not while recording. */
+    /* How the device wants a matrix of that format; STORED: as it is. Where that is a packed layout
+     * (layout_is_packed()) pack() writes the stored matrix `from`, in host memory, to layout_bytes() of device memory; not while recording.
+     * OP_NOT_FINITE: a value of it is NaN or an infinity. */
     enum matrix_layout (*layout)(const struct device *, enum format);
     enum op_status (*pack)(struct device *, void *to, const struct matrix *from);
 
@@ -93,7 +94,7 @@ struct device_cpu_options {
 /* The CPU backend: the reference of all others. OP_NO_MEMORY when threads cannot be started. */
 enum op_status device_cpu_open(struct device **out, const struct device_cpu_options *options);
 
-/* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C". */
+/* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C", "baseline". */
 const char *device_cpu_features(void);
 
 /* "AMD EPYC 7763". */
