@@ -43,7 +43,7 @@ struct cuda_device {
     float *partial;
     size_t partial_bytes;
     int *counters;
-    struct workspace sample_memory;
+    struct workspace sample_memory, product_memory;
 };
 
 static inline struct cuda_device *cuda_of(struct device *device) {

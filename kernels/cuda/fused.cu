@@ -1,10 +1,11 @@
 /*
  * The fused ops. One row (a step of one chat) is a single kernel each: the norm goes in with x, and
- * bias, rotation, cache and activation come with the sums. Two to eight rows need their norm first;
- * more are plain products with one kernel for what comes behind them.
+ * bias, rotation, cache and activation come with the sums. More rows need their norm first; beyond
+ * what skinny.cu takes they are plain products with one kernel for what comes behind them.
  */
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/rotate.cuh"
+#include "kernels/cuda/skinny.h"
 
 #define TRY(call)                                                                                  \
     do {                                                                                           \
@@ -215,6 +216,8 @@ template <typename T> static enum op_status qkv(struct cuda_device *cuda, const 
         status = gemv_normed<T>(cuda, raw, n_atoms, hidden, op->x, NULL, op->norm, op->eps);
     if (status == OP_NOT_SUPPORTED) {
         TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
+        if (rows >= SKINNY_LEAST_ROWS) status = skinny_qkv(cuda, op, h);
+        if (status != OP_NOT_SUPPORTED) return status;
         if (is_aligned && rows <= GEMV_MAX_COLS)
             status = gemv<T>(cuda, raw, n_atoms, hidden, rows, h, NULL);
     }
@@ -266,7 +269,9 @@ static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up 
         status = gemv_normed<T>(cuda, job, n, hidden, op->x, NULL, op->norm, op->eps);
     if (status != OP_NOT_SUPPORTED) return status;
     TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
-    if (is_aligned && rows <= GEMV_MAX_COLS) status = gemv<T>(cuda, job, n, hidden, rows, h, NULL);
+    if (rows >= SKINNY_LEAST_ROWS) status = skinny_gate_up(cuda, op, h);
+    if (is_aligned && status == OP_NOT_SUPPORTED && rows <= GEMV_MAX_COLS)
+        status = gemv<T>(cuda, job, n, hidden, rows, h, NULL);
     if (status != OP_NOT_SUPPORTED) return status;
     TRY(product(cuda, op->y, h, op->gate, NULL, rows));
     TRY(product(cuda, up, h, op->up, NULL, rows));

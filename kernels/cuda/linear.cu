@@ -1,5 +1,7 @@
-/* linear: few rows by gemv.cuh, many by cuBLASLt, shapes that neither takes by a plain kernel. */
+/* linear: few rows by gemv.cuh, some by skinny.cu, many by cuBLASLt, shapes that none of them takes
+ * by a plain kernel. */
 #include "kernels/cuda/gemv.cuh"
+#include "kernels/cuda/skinny.h"
 
 /* ---- few rows ---- */
 
@@ -96,7 +98,9 @@ template <typename T, typename Y>
 static enum op_status linear_to(struct cuda_device *cuda, const struct op_linear *op) {
     const bool is_aligned = gemv_can<T>(op->w, op->x);
     enum op_status status = OP_NOT_SUPPORTED;
-    if (is_aligned && op->rows <= GEMV_MAX_COLS) status = few_rows<T, Y>(cuda, op);
+    if (op->rows >= SKINNY_LEAST_ROWS) status = skinny_linear(cuda, op);
+    if (is_aligned && status == OP_NOT_SUPPORTED && op->rows <= GEMV_MAX_COLS)
+        status = few_rows<T, Y>(cuda, op);
     if (is_aligned && status == OP_NOT_SUPPORTED && op->w->rows % per_16<T> == 0)
         status = many_rows<Y>(cuda, op);
     return status == OP_NOT_SUPPORTED ? any_shape<T, Y>(cuda, op) : status;

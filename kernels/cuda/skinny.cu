@@ -1,0 +1,314 @@
+/* The ops' products with 9 to 64 rows: what skinny.cuh multiplies, and what becomes of it. */
+#include "kernels/cuda/rotate.cuh"
+#include "kernels/cuda/skinny.cuh"
+#include "kernels/cuda/skinny.h"
+
+/* ---- the host's side ---- */
+
+/* The driver's function that describes a tensor to the copy engine; NULL where it has none. */
+static PFN_cuTensorMapEncodeTiled_v12000 encoder(void) {
+    void *function = NULL;
+    cudaDriverEntryPointQueryResult found;
+    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
+                                         cudaEnableDefault, &found) != cudaSuccess ||
+        found != cudaDriverEntryPointSuccess)
+        return NULL;
+    return (PFN_cuTensorMapEncodeTiled_v12000)function;
+}
+
+/* Innermost first; strides in bytes, without the innermost, whose values are adjacent. */
+template <typename T>
+static bool describe(CUtensorMap *map, const void *data, int rank, const cuuint64_t *sizes,
+                     const cuuint64_t *strides, const cuuint32_t *box) {
+    static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
+    const CUtensorMapDataType type =
+        is_bf16<T> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
+    const cuuint32_t steps[5] = {1, 1, 1, 1, 1};
+    return encode && encode(map, type, (cuuint32_t)rank, (void *)data, sizes, strides, box, steps,
+                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                            CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+/*
+ * One part of a matrix: `heads` heads of `groups` groups of eight atoms; the bytes from an atom to
+ * the next, from its first row to its second, from a head to the next.
+ */
+struct part_layout {
+    const void *data;
+    int n_atoms, heads, groups;
+    cuuint64_t atom_bytes, pair_bytes, head_bytes;
+};
+
+template <class Shape, class Job> struct skinny_call {
+    struct skinny_plan plan;
+    struct skinny_maps maps;
+
+    /* Adds a part; false where its shape does not fit. */
+    bool add(const struct part_layout &l, int k) {
+        typedef typename Shape::T T;
+        struct skinny_part &part = plan.part[plan.n_parts];
+        const int atoms = Shape::ROWS / Job::ATOM, box_groups = Shape::ROWS / 16;
+        cuuint32_t box[5] = {SKINNY_CHUNK, Shape::ROWS, 1, 1, 1};
+        cuuint64_t sizes[5] = {(cuuint64_t)k, (cuuint64_t)l.n_atoms, 1, 1, 1};
+        cuuint64_t strides[4] = {l.atom_bytes, 16, 16, 16};
+        int n_tiles = (l.n_atoms + atoms - 1) / atoms;
+        const int first_atom = plan.n_parts ? plan.part[plan.n_parts - 1].end_atom : 0;
+        part = {plan.n_tiles, first_atom, first_atom + l.n_atoms, Shape::ROWS, 1, 0, 0};
+        if (Job::ATOM == 2) {
+            /* a tile is some groups of a head, or some heads */
+            const bool is_of_head = l.heads == 1 || l.groups % box_groups == 0;
+            if (l.pair_bytes % 16 != 0 || (!is_of_head && box_groups % l.groups != 0)) return false;
+            box[1] = 8, box[2] = 2;
+            box[3] = (cuuint32_t)(is_of_head ? box_groups : l.groups);
+            box[4] = (cuuint32_t)(is_of_head ? 1 : box_groups / l.groups);
+            sizes[1] = 8, sizes[2] = 2, sizes[3] = (cuuint64_t)l.groups;
+            sizes[4] = (cuuint64_t)l.heads;
+            strides[1] = l.pair_bytes, strides[2] = 8 * l.atom_bytes, strides[3] = l.head_bytes;
+            part.row_step = 0;
+            part.tiles_per_head = !is_of_head ? 1 : (l.groups + box_groups - 1) / box_groups;
+            part.group_step = box_groups, part.head_step = (int)box[4];
+        }
+        if (!describe<T>(&maps.part[plan.n_parts], l.data, 5, sizes, strides, box)) return false;
+        plan.n_tiles += n_tiles;
+        plan.n_parts++;
+        return true;
+    }
+
+    enum op_status run(struct cuda_device *cuda, const Job &job, const void *x, int rows, int k) {
+        typedef typename Shape::T T;
+        const cuuint64_t sizes[2] = {(cuuint64_t)k, (cuuint64_t)rows};
+        const cuuint64_t strides[1] = {(cuuint64_t)k * sizeof(T)};
+        const cuuint32_t box[2] = {SKINNY_CHUNK, Shape::COLS};
+        if (!describe<T>(&maps.x, x, 2, sizes, strides, box)) return OP_NOT_SUPPORTED;
+        plan.n_chunks = (k + SKINNY_CHUNK - 1) / SKINNY_CHUNK;
+        plan.n_cols = rows;
+        const long long n = (long long)plan.n_tiles * plan.n_chunks;
+        if (n > INT32_MAX) return OP_NOT_SUPPORTED;
+        const int blocks = n < cuda->n_sms ? (int)n : cuda->n_sms;
+        const size_t flag_bytes = (size_t)cuda->n_sms * 4 / 1024 * 1024 + 1024;
+        enum op_status status =
+            cuda_workspace(cuda, &cuda->product_memory,
+                           flag_bytes + (size_t)cuda->n_sms * SKINNY_MOST_PARTIAL_BYTES);
+        if (status != OP_OK) return status;
+        plan.flags = (int *)cuda->product_memory.at;
+        plan.partial = (float4 *)((char *)cuda->product_memory.at + flag_bytes);
+        status = cuda_status(cuda, cudaFuncSetAttribute((const void *)skinny_kernel<Shape, Job>,
+                                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                                        Shape::SHARED_BYTES));
+        if (status != OP_OK) return status;
+        return launch(cuda, skinny_kernel<Shape, Job>, dim3((unsigned)blocks), Shape::THREADS,
+                      Shape::SHARED_BYTES, job, plan, maps);
+    }
+};
+
+/* Tiles of 64 rows where few columns make x cheap: more of them are whole. */
+template <typename T> using shape_8 = skinny_shape<T, 8, 1, SKINNY_RING_BYTES>;
+template <typename T> using shape_16 = skinny_shape<T, 16, 1, SKINNY_RING_BYTES>;
+template <typename T> using shape_32 = skinny_shape<T, 32, 1, SKINNY_RING_BYTES>;
+template <typename T> using shape_64 = skinny_shape<T, 64, 2, SKINNY_RING_BYTES>;
+
+template <class Shape, class Job>
+static enum op_status run_shape(struct cuda_device *cuda, const Job &job,
+                                const struct part_layout *parts, int n_parts, const void *x,
+                                int rows, int k) {
+    struct skinny_call<Shape, Job> call = {};
+    for (int i = 0; i < n_parts; i++)
+        if (!call.add(parts[i], k)) return OP_NOT_SUPPORTED;
+    return call.run(cuda, job, x, rows, k);
+}
+
+template <typename T, class Job>
+static enum op_status run_rows(struct cuda_device *cuda, const Job &job,
+                               const struct part_layout *parts, int n_parts, const void *x,
+                               int rows, int k) {
+    if (rows <= 8) return run_shape<shape_8<T>>(cuda, job, parts, n_parts, x, rows, k);
+    if (rows <= 16) return run_shape<shape_16<T>>(cuda, job, parts, n_parts, x, rows, k);
+    if (rows <= 32) return run_shape<shape_32<T>>(cuda, job, parts, n_parts, x, rows, k);
+    return run_shape<shape_64<T>>(cuda, job, parts, n_parts, x, rows, k);
+}
+
+static bool can(const struct cuda_device *cuda, const void *w, const void *x, int rows, int k) {
+    return cuda->capability == 90 && rows <= SKINNY_MAX_ROWS && k % 8 == 0 &&
+           (uintptr_t)w % 16 == 0 && (uintptr_t)x % 16 == 0;
+}
+
+/* f<T>(…), where there is 16-bit T */
+#define FOR_16_BITS(cuda, f, ...)                                                                  \
+    ((cuda)->base.activation == FORMAT_BF16  ? f<bf16>(__VA_ARGS__)                                \
+     : (cuda)->base.activation == FORMAT_F16 ? f<f16>(__VA_ARGS__)                                 \
+                                             : OP_NOT_SUPPORTED)
+
+/* ---- linear ---- */
+
+template <typename T, typename Y> struct skinny_linear_job {
+    enum { ATOM = 1 };
+    Y *y;
+    const float *bias; /* or NULL */
+    int n;
+    bool adds;
+
+    struct facts {
+        float bias, y;
+    };
+    __device__ struct facts facts_of(int atom, int) const {
+        return {bias ? bias[atom] : 0, 0};
+    }
+    __device__ void look_up(struct facts &f, int atom, int col) const {
+        if (adds) f.y = to_float(y[(size_t)col * (size_t)n + (size_t)atom]);
+    }
+    __device__ void finish(const struct facts &f, int atom, int col, const float *sums) const {
+        y[(size_t)col * (size_t)n + (size_t)atom] = from_float<Y>(sums[0] + f.bias + f.y);
+    }
+};
+
+template <typename T, typename Y>
+static enum op_status linear_to(struct cuda_device *cuda, const struct op_linear *op) {
+    const int n = op->w->rows, k = op->w->cols;
+    const struct skinny_linear_job<T, Y> job = { (Y *)op->y, op->bias, n, op->accumulate };
+    const struct part_layout part = {op->w->data, n, 1, 0, (cuuint64_t)k * sizeof(T), 0, 0};
+    return run_rows<T>(cuda, job, &part, 1, op->x, op->rows, k);
+}
+
+template <typename T>
+static enum op_status linear(struct cuda_device *cuda, const struct op_linear *op) {
+    return op->y_is_float ? linear_to<T, float>(cuda, op) : linear_to<T, T>(cuda, op);
+}
+
+enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *op) {
+    if (!can(cuda, op->w->data, op->x, op->rows, op->w->cols)) return OP_NOT_SUPPORTED;
+    return FOR_16_BITS(cuda, linear, cuda, op);
+}
+
+/* ---- gate_up ---- */
+
+template <typename T> struct skinny_gate_up_job {
+    enum { ATOM = 2 };
+    T *y;
+    int n;
+    bool is_up_first; /* in memory, and so in an atom */
+
+    struct facts {};
+    __device__ struct facts facts_of(int, int) const {
+        return {};
+    }
+    __device__ void look_up(struct facts &, int, int) const {}
+    __device__ void finish(const struct facts &, int atom, int col, const float *sums) const {
+        const float g = sums[is_up_first ? 1 : 0], up = sums[is_up_first ? 0 : 1];
+        y[(size_t)col * (size_t)n + (size_t)atom] = from_float<T>(g / (1 + __expf(-g)) * up);
+    }
+};
+
+template <typename T>
+static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up *op,
+                              const void *h) {
+    const int n = op->gate->rows, k = op->gate->cols;
+    const char *gate = (const char *)op->gate->data, *up = (const char *)op->up->data;
+    const bool is_up_first = up < gate;
+    const struct skinny_gate_up_job<T> job = { (T *)op->y, n, is_up_first };
+    const struct part_layout part = {is_up_first ? up : gate,
+                                     n,
+                                     1,
+                                     n / 8,
+                                     (cuuint64_t)k * sizeof(T),
+                                     (cuuint64_t)(is_up_first ? gate - up : up - gate),
+                                     16};
+    return run_rows<T>(cuda, job, &part, 1, h, op->rows, k);
+}
+
+enum op_status skinny_gate_up(struct cuda_device *cuda, const struct op_gate_up *op,
+                              const void *h) {
+    if (!can(cuda, op->gate->data, h, op->rows, op->gate->cols) ||
+        (uintptr_t)op->up->data % 16 != 0 || op->gate->rows % 8 != 0)
+        return OP_NOT_SUPPORTED;
+    return FOR_16_BITS(cuda, gate_up, cuda, op, h);
+}
+
+/* ---- qkv ---- */
+
+/* Atoms are the pairs that are rotated together, of the heads of q, k and v in this order. */
+template <typename T> struct skinny_qkv_job {
+    enum { ATOM = 2 };
+    T *q;
+    const float *q_bias, *k_bias, *v_bias; /* or NULL */
+    struct rope_params rope;
+    struct kv_view kv;
+    int n_heads;
+    struct row_facts rows;
+
+    struct place {
+        int part, head, pair; /* q, k or v; the head in it */
+    };
+    __device__ struct place place_of(int atom) const {
+        const int n_pairs = rope.head_size / 2, head = atom / n_pairs, pair = atom % n_pairs;
+        if (head < n_heads) return {0, head, pair};
+        if (head < n_heads + kv.n_kv_heads) return {1, head - n_heads, pair};
+        return {2, head - n_heads - kv.n_kv_heads, pair};
+    }
+
+    struct facts {
+        int slot;
+        float2 bias, rotation;
+    };
+    __device__ struct facts facts_of(int atom, int col) const {
+        const struct place at = place_of(atom);
+        const int n = rope.head_size, n_pairs = n / 2;
+        const int2 pair = pair_at(at.pair, n_pairs, rope.interleaved);
+        const float *bias = at.part == 0 ? q_bias : at.part == 1 ? k_bias : v_bias;
+        struct facts f = {rows.slots[col], {0, 0}, {1, 0}};
+        if (bias) f.bias = make_float2(bias[at.head * n + pair.x], bias[at.head * n + pair.y]);
+        if (at.part < 2 && f.slot >= 0)
+            f.rotation =
+                rotation_of(rows, (size_t)col, at.pair, n_pairs, rope.logn_tokens, at.part == 0);
+        return f;
+    }
+    __device__ void look_up(struct facts &, int, int) const {}
+    __device__ void finish(const struct facts &f, int atom, int col, const float *sums) const {
+        const struct place at = place_of(atom);
+        const int n = rope.head_size;
+        if (f.slot < 0) return;
+        const int2 pair = pair_at(at.pair, n / 2, rope.interleaved);
+        const float2 y = rotate(sums[0] + f.bias.x, sums[1] + f.bias.y, f.rotation);
+        if (at.part == 0) {
+            T *to = q + ((size_t)col * (size_t)n_heads + (size_t)at.head) * (size_t)n;
+            to[pair.x] = from_float<T>(y.x);
+            to[pair.y] = from_float<T>(y.y);
+        } else {
+            void *plane = at.part == 1 ? kv.k : kv.v;
+            const size_t to = cache_row(kv, f.slot, at.head);
+            store_as(plane, to + (size_t)pair.x, kv.format, y.x);
+            store_as(plane, to + (size_t)pair.y, kv.format, y.y);
+        }
+    }
+};
+
+template <typename T>
+static enum op_status qkv(struct cuda_device *cuda, const struct op_qkv *op, const void *h) {
+    const int k = op->wq->cols, n = op->rope.head_size, n_pairs = n / 2;
+    const cuuint64_t row = (cuuint64_t)k * sizeof(T);
+    const cuuint64_t atom = op->rope.interleaved ? 2 * row : row;
+    const cuuint64_t pair = op->rope.interleaved ? row : (cuuint64_t)n_pairs * row;
+    const struct skinny_qkv_job<T> job = {
+        (T *)op->q, op->bq, op->bk, op->bv, op->rope, op->kv, op->heads, row_facts_of(op->batch)
+    };
+    const struct matrix *const matrices[3] = {op->wq, op->wk, op->wv};
+    struct part_layout parts[3];
+    for (int i = 0; i < 3; i++)
+        parts[i] = {matrices[i]->data,
+                    matrices[i]->rows / 2,
+                    matrices[i]->rows / n,
+                    n_pairs / 8,
+                    atom,
+                    pair,
+                    (cuuint64_t)n * row};
+    return run_rows<T>(cuda, job, parts, 3, h, op->batch->n_rows, k);
+}
+
+enum op_status skinny_qkv(struct cuda_device *cuda, const struct op_qkv *op, const void *h) {
+    const int rows = op->batch->n_rows, k = op->wq->cols;
+    if (!can(cuda, op->wq->data, h, rows, k) || !can(cuda, op->wk->data, h, rows, k) ||
+        !can(cuda, op->wv->data, h, rows, k) || op->rope.head_size % 16 != 0 || op->q_norm ||
+        op->k_norm)
+        return OP_NOT_SUPPORTED;
+    return FOR_16_BITS(cuda, qkv, cuda, op, h);
+}

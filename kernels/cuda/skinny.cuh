@@ -1,0 +1,344 @@
+/*
+ * Products with some rows of x (here: columns; 8 to 64), on Hopper's tensor cores: as in gemv.cuh
+ * each weight is read once, so what counts is that the memory never waits; but here x is as large
+ * as the weights of a block, and comes along with them.
+ *
+ * y^T = W x^T: a *tile* is 64 or 128 rows of the matrix and all columns, summed over *chunks* of 64
+ * values. One thread asks the copy engine for chunks of W and x, STAGES ahead, into a ring in
+ * shared memory; a warpgroup multiplies them from there (wgmma). Weights do not depend on the
+ * kernel before this one: the ring is filled with them before it has ended.
+ *
+ * All chunks of all tiles, in that order, are cut into equal runs, one for each multiprocessor
+ * (stream-K, arXiv 2301.03598). So a tile may be shared: its sums are finished by the block that
+ * has its last chunk, to which the others leave theirs in memory. A block begins with its last tile
+ * and ends with its first: what it has to leave it leaves first, and who finishes a tile waits only
+ * for blocks of lower number.
+ *
+ * Sums: in float, the chunks of a run in order; to the last run's those of the others in order. All
+ * of it is fixed by the shape and the number of multiprocessors alone.
+ */
+#pragma once
+
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/wgmma.cuh"
+
+enum {
+    SKINNY_CHUNK = 64, /* values: 128 bytes, a row of the swizzle */
+    SKINNY_ROW_BYTES = 2 * SKINNY_CHUNK,
+    SKINNY_M = 64, /* rows of a product */
+    SKINNY_MAX_PARTS = 3,
+    SKINNY_RING_BYTES = 96 << 10, /* two blocks have room on a multiprocessor */
+    SKINNY_MOST_PARTIAL_BYTES = 128 * 64 * 4,
+    SKINNY_CONSUMERS = 1, /* a named barrier */
+};
+
+template <typename Type, int COLUMNS, int WARPGROUPS, int RING_BYTES> struct skinny_shape {
+    typedef Type T;
+    enum {
+        COLS = COLUMNS,
+        ROWS = SKINNY_M * WARPGROUPS, /* each warpgroup has 64 of a tile's */
+        CONSUMERS = WARPGROUP * WARPGROUPS,
+        THREADS = CONSUMERS + WARP,
+        W_BYTES = ROWS * SKINNY_ROW_BYTES,
+        X_BYTES = COLS * SKINNY_ROW_BYTES,
+        STAGE_BYTES = W_BYTES + X_BYTES,
+        STAGES = RING_BYTES / STAGE_BYTES,
+        SHARED_BYTES = STAGES * STAGE_BYTES + 1024, /* the ring begins at a multiple of 1024 */
+        VALUES = COLS / 2,                          /* sums of a thread */
+        PARTIAL_BYTES = ROWS * COLS * 4,
+    };
+};
+
+/*
+ * A part of the matrix, as the copy engine sees it: [heads, groups, pair, rows, k]. A tile of
+ * single rows is a box of them. With atoms of two rows that one thread finishes together (gate and
+ * up, the halves of a rotation) a box alternates between eight first rows and their eight second
+ * ones: the thread that has the sums of row r of each 16 has those of r + 8 too.
+ */
+struct skinny_part {
+    int first_tile, first_atom, end_atom;
+    int row_step;                              /* from one tile to the next, or 0 */
+    int tiles_per_head, group_step, head_step; /* the same for groups, then heads */
+};
+struct skinny_plan {
+    struct skinny_part part[SKINNY_MAX_PARTS];
+    int n_parts, n_tiles, n_chunks, n_cols;
+    float4 *partial; /* [blocks, PARTIAL_BYTES] */
+    int *flags;      /* [blocks]: is there a partial result? 0 between launches */
+};
+struct skinny_maps {
+    CUtensorMap x;
+    CUtensorMap part[SKINNY_MAX_PARTS];
+};
+
+/* ---- who does what ---- */
+
+/* The first chunk, of all, that a block has. */
+static __device__ __forceinline__ int skinny_begin(const struct skinny_plan &p, int block) {
+    return (int)((long long)p.n_tiles * p.n_chunks * block / (int)gridDim.x);
+}
+/* Which block has a chunk. */
+static __device__ __forceinline__ int skinny_block_of(const struct skinny_plan &p, int chunk) {
+    return (int)((((long long)chunk + 1) * (int)gridDim.x - 1) /
+                 ((long long)p.n_tiles * p.n_chunks));
+}
+
+/* A run of chunks of one tile. */
+struct skinny_segment {
+    int tile, begin, end;
+};
+
+/* A block's segments, the last one first. */
+struct skinny_walk {
+    int begin, end;
+
+    __device__ skinny_walk(const struct skinny_plan &p)
+        : begin(skinny_begin(p, (int)blockIdx.x)), end(skinny_begin(p, (int)blockIdx.x + 1)) {}
+    __device__ bool next(const struct skinny_plan &p, struct skinny_segment *s) {
+        if (end <= begin) return false;
+        const int tile = (end - 1) / p.n_chunks, first = tile * p.n_chunks;
+        *s = {tile, max(begin - first, 0), end - first};
+        end = first + s->begin;
+        return true;
+    }
+};
+
+static __device__ __forceinline__ int skinny_part_of(const struct skinny_plan &p, int tile) {
+    int part = 0;
+#pragma unroll
+    for (int i = 1; i < SKINNY_MAX_PARTS; i++)
+        if (i < p.n_parts && tile >= p.part[i].first_tile) part = i;
+    return part;
+}
+
+/* ---- copies ---- */
+
+/* Weights are not worth a place in L2. */
+static __device__ __forceinline__ uint64_t skinny_read_once(void) {
+    uint64_t policy;
+    asm volatile("createpolicy.fractional.L2::evict_first.b64 %0;" : "=l"(policy));
+    return policy;
+}
+static __device__ __forceinline__ void skinny_copy_w(void *to, const CUtensorMap *map, int k,
+                                                     int row, int group, int head,
+                                                     uint64_t *barrier, uint64_t policy) {
+    asm volatile(
+        "cp.async.bulk.tensor.5d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+        ".L2::cache_hint [%0], [%1, {%2, %3, %4, %5, %6}], [%7], %8;" ::"r"(shared_address(to)),
+        "l"(map), "r"(k), "r"(row), "r"(0), "r"(group), "r"(head), "r"(shared_address(barrier)),
+        "l"(policy)
+        : "memory");
+}
+static __device__ __forceinline__ void skinny_copy_x(void *to, const CUtensorMap *map, int k,
+                                                     uint64_t *barrier) {
+    asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+                 " [%0], [%1, {%2, %3}], [%4];" ::"r"(shared_address(to)),
+                 "l"(map), "r"(k), "r"(0), "r"(shared_address(barrier))
+                 : "memory");
+}
+
+template <int STAGES> struct skinny_barriers { uint64_t full[STAGES], empty[STAGES]; };
+
+/* One thread brings it all. */
+template <class Shape>
+static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &p,
+                                                      const struct skinny_maps &maps, char *ring,
+                                                      struct skinny_barriers<Shape::STAGES> &b) {
+    enum { STAGES = Shape::STAGES };
+    const uint64_t policy = skinny_read_once();
+    struct skinny_segment s;
+    /* the ring's first round: weights before the wait, x behind it */
+    for (int round = 0, is_first = 1; round < 2; round++, is_first = 0) {
+        struct skinny_walk walk(p);
+        int count = 0, stage = 0;
+        unsigned parity = 1;
+        while (walk.next(p, &s) && !(is_first && count == STAGES)) {
+            const int i = skinny_part_of(p, s.tile);
+            const struct skinny_part &part = p.part[i];
+            const int tile = s.tile - part.first_tile, head = tile / part.tiles_per_head;
+            const int row = tile * part.row_step,
+                      group = tile % part.tiles_per_head * part.group_step;
+            for (int chunk = s.begin; chunk < s.end; chunk++, count++) {
+                if (is_first && count == STAGES) break;
+                char *w = ring + stage * Shape::STAGE_BYTES;
+                const int k = chunk * SKINNY_CHUNK;
+                if (!is_first && count >= STAGES) barrier_wait(&b.empty[stage], parity, 1);
+                if (is_first || count >= STAGES) {
+                    barrier_arrive_expecting(&b.full[stage], Shape::STAGE_BYTES);
+                    skinny_copy_w(w, &maps.part[i], k, row, group, head * part.head_step,
+                                  &b.full[stage], policy);
+                }
+                if (!is_first) skinny_copy_x(w + Shape::W_BYTES, &maps.x, k, &b.full[stage]);
+                if (++stage == STAGES) stage = 0, parity ^= 1;
+            }
+        }
+        if (!is_first) break;
+        let_next_begin(); /* with this ring filled: its copies come before the next kernel's */
+        wait_for_previous();
+    }
+}
+
+/* ---- sums that others have begun ---- */
+
+/* This block's sums, for the one that finishes the tile. */
+template <class Shape>
+static __device__ __forceinline__ void skinny_leave(const struct skinny_plan &p,
+                                                    const float (&sums)[Shape::VALUES]) {
+    float4 *to = p.partial + (size_t)blockIdx.x * (Shape::PARTIAL_BYTES / 16) + threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < Shape::VALUES; i += 4)
+        __stcg(to + i / 4 * Shape::CONSUMERS,
+               make_float4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]));
+    named_wait(SKINNY_CONSUMERS, Shape::CONSUMERS);
+    if (threadIdx.x == 0) {
+        __threadfence();
+        atomicExch(p.flags + blockIdx.x, 1);
+    }
+}
+
+/* Adds what the blocks from `first` to the one before this have left. */
+template <class Shape>
+static __device__ __forceinline__ void skinny_gather(const struct skinny_plan &p, int first,
+                                                     float (&sums)[Shape::VALUES]) {
+    for (int block = first + (int)threadIdx.x; block < (int)blockIdx.x; block += Shape::CONSUMERS) {
+        while (atomicAdd(p.flags + block, 0) == 0) __nanosleep(20);
+        p.flags[block] = 0;
+        __threadfence();
+    }
+    named_wait(SKINNY_CONSUMERS, Shape::CONSUMERS);
+    for (int block = first; block < (int)blockIdx.x; block++) {
+        const float4 *from = p.partial + (size_t)block * (Shape::PARTIAL_BYTES / 16) + threadIdx.x;
+#pragma unroll
+        for (int i = 0; i < Shape::VALUES; i += 4) {
+            const float4 four = __ldcg(from + i / 4 * Shape::CONSUMERS);
+            sums[i] += four.x, sums[i + 1] += four.y;
+            sums[i + 2] += four.z, sums[i + 3] += four.w;
+        }
+    }
+}
+
+/* ---- the kernel ---- */
+
+/* Multiplies a segment's chunks. */
+template <class Shape>
+static __device__ __forceinline__ void
+skinny_multiply(float (&sums)[Shape::VALUES], int n_chunks, const char *ring,
+                struct skinny_barriers<Shape::STAGES> &b, int &stage, unsigned &parity) {
+    const int warpgroup = __shfl_sync(~0u, (int)threadIdx.x / WARPGROUP, 0);
+    const bool arrives = threadIdx.x % WARP == 0;
+    int previous = -1;
+    for (int chunk = 0; chunk < n_chunks; chunk++) {
+        const char *w = ring + stage * Shape::STAGE_BYTES;
+        const uint64_t x = matrix_in_shared(w + Shape::W_BYTES, 1024, 0);
+        const uint64_t a = matrix_in_shared(w + warpgroup * (SKINNY_M * SKINNY_ROW_BYTES), 1024, 0);
+        barrier_wait(&b.full[stage], parity, 2);
+        hold(sums);
+        wgmma_begin();
+#pragma unroll
+        for (int i = 0; i < SKINNY_CHUNK / 16; i++)
+            wgmma_rows<typename Shape::T>(sums, advance(a, 32 * i), advance(x, 32 * i),
+                                          chunk > 0 || i > 0);
+        wgmma_commit();
+        wgmma_wait<1>(); /* the chunk before is done with */
+        if (previous >= 0 && arrives) barrier_arrive(&b.empty[previous]);
+        previous = stage;
+        if (++stage == Shape::STAGES) stage = 0, parity ^= 1;
+    }
+    wgmma_wait<0>();
+    hold(sums);
+    if (arrives) barrier_arrive(&b.empty[previous]);
+}
+
+/*
+ * Job: what becomes of the sums, as in gemv.cuh.
+ *   enum { ATOM };                      rows of an atom, 1 or 2
+ *   struct facts                        what finish() needs beside the sums:
+ *   facts_of(atom, col)                   weights and the batch's facts, before the wait
+ *   look_up(facts &, atom, col)           what earlier kernels wrote
+ *   finish(facts, atom, col, sums)
+ */
+template <class Shape, class Job> struct skinny_finisher {
+    enum {
+        ATOMS = Shape::ROWS / Job::ATOM, /* of a tile */
+        HALVES = 2 / Job::ATOM,          /* of 16 rows: two atoms of a thread, or one */
+        COLUMNS = Shape::VALUES / 2,     /* of a thread */
+    };
+    typename Job::facts facts[COLUMNS][HALVES];
+    int tile, atom, end_atom; /* this thread's first, and where the tile's part ends */
+
+    /* f(atom, col, facts, index of the sums' first) for all that this thread finishes */
+    template <class F>
+    __device__ __forceinline__ void for_each(const struct skinny_plan &p, const F &f) {
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++)
+#pragma unroll
+            for (int h = 0; h < HALVES; h++) {
+                const int a = atom + h * 8;
+                const int col = i / 2 * 8 + (int)threadIdx.x % 4 * 2 + i % 2;
+                if (a < end_atom && col < p.n_cols)
+                    f(a, col, facts[i][h], i / 2 * 4 + i % 2 + h * 2);
+            }
+    }
+    __device__ __forceinline__ void begin(const Job &job, const struct skinny_plan &p, int of) {
+        const struct skinny_part &part = p.part[skinny_part_of(p, of)];
+        const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
+        tile = of;
+        atom =
+            part.first_atom + (tile - part.first_tile) * ATOMS + warp * (16 / Job::ATOM) + lane / 4;
+        end_atom = part.end_atom;
+        for_each(p, [&](int a, int col, typename Job::facts &f, int) { f = job.facts_of(a, col); });
+    }
+    __device__ __forceinline__ void look_up(const Job &job, const struct skinny_plan &p) {
+        for_each(p, [&](int a, int col, typename Job::facts &f, int) { job.look_up(f, a, col); });
+    }
+    /* A thread's values are two columns of row r and the same two of r + 8, and so on. */
+    __device__ __forceinline__ void finish(const Job &job, const struct skinny_plan &p,
+                                           const float (&sums)[Shape::VALUES]) {
+        for_each(p, [&](int a, int col, typename Job::facts &f, int i) {
+            const float own[2] = {sums[i], sums[(i + 2) % Shape::VALUES]};
+            job.finish(f, a, col, own);
+        });
+    }
+};
+
+template <class Shape, class Job>
+static __global__ void __launch_bounds__(Shape::THREADS, 2)
+    skinny_kernel(const __grid_constant__ Job job, const __grid_constant__ struct skinny_plan p,
+                  const __grid_constant__ struct skinny_maps maps) {
+    extern __shared__ unsigned char shared[];
+    __shared__ struct skinny_barriers<Shape::STAGES> barriers;
+    char *ring = (char *)shared + (1024 - shared_address(shared) % 1024) % 1024;
+    if (threadIdx.x == 0) {
+        for (int i = 0; i < Shape::STAGES; i++) {
+            barrier_init(&barriers.full[i], 1);
+            barrier_init(&barriers.empty[i], Shape::CONSUMERS / WARP);
+        }
+        barriers_are_ready();
+    }
+    __syncthreads();
+    if (threadIdx.x >= Shape::CONSUMERS) {
+        if (threadIdx.x == Shape::CONSUMERS) skinny_produce<Shape>(p, maps, ring, barriers);
+        return;
+    }
+
+    struct skinny_walk walk(p);
+    struct skinny_segment s;
+    float sums[Shape::VALUES];
+    int stage = 0;
+    unsigned parity = 0;
+    skinny_finisher<Shape, Job> finisher;
+    /* the tile that this block finishes first, most often the only one */
+    finisher.begin(job, p, max(walk.end / p.n_chunks - 1, 0));
+    wait_for_previous();
+    while (walk.next(p, &s)) {
+        skinny_multiply<Shape>(sums, s.end - s.begin, ring, barriers, stage, parity);
+        if (s.end < p.n_chunks) {
+            skinny_leave<Shape>(p, sums);
+            continue;
+        }
+        if (s.tile != finisher.tile) finisher.begin(job, p, s.tile);
+        finisher.look_up(job, p);
+        if (s.begin > 0) skinny_gather<Shape>(p, skinny_block_of(p, s.tile * p.n_chunks), sums);
+        finisher.finish(job, p, sums);
+    }
+}

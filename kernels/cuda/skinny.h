@@ -1,0 +1,17 @@
+/*
+ * skinny.cu: the products of passes with some rows (up to 64) on Hopper's tensor cores. All of them
+ * answer OP_NOT_SUPPORTED, and launch nothing, for other cards, float, more rows, and shapes that
+ * the copy engine does not take.
+ */
+#pragma once
+
+#include "kernels/cuda/cuda.h"
+
+/* From this many rows on it is faster than gemv.cuh. */
+enum { SKINNY_LEAST_ROWS = 9, SKINNY_MAX_ROWS = 64 };
+
+enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *op);
+
+/* The ops behind their norm: `h` is rms_norm(x) already. No norm per head. */
+enum op_status skinny_qkv(struct cuda_device *cuda, const struct op_qkv *op, const void *h);
+enum op_status skinny_gate_up(struct cuda_device *cuda, const struct op_gate_up *op, const void *h);
