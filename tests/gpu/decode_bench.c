@@ -203,7 +203,8 @@ static void *at(const void *field) {
     return batch.memory + (uintptr_t)field;
 }
 
-/* n_seqs sequences whose last n_new tokens end at `context`. Sequences beyond 8 share keys. */
+/* n_seqs sequences whose last n_new tokens end at `context`, each with keys of its own (there is
+ * room for 8 of the longest context). */
 static void fill(int n_seqs, int n_new, int context, bool is_decode) {
     batch_clear(&batch);
     batch.n_rows = n_seqs * n_new;
@@ -215,10 +216,11 @@ static void fill(int n_seqs, int n_new, int context, bool is_decode) {
     int32_t *table = at(v.block_table);
     float *rope_scale = at(v.rope_scale), *inv_freq = at(v.inv_freq);
     (void)is_decode;
+    const int n_blocks = (context + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    must(n_seqs * n_blocks <= 8 * batch.size.max_blocks, "too few KV blocks");
     for (int s = 0; s < n_seqs; s++) {
         int32_t *blocks = table + (size_t)s * (size_t)batch.size.max_blocks;
-        for (int i = 0; i < batch.size.max_blocks; i++)
-            blocks[i] = (s % 8) * batch.size.max_blocks + i;
+        for (int i = 0; i < n_blocks; i++) blocks[i] = s * n_blocks + i;
         for (int i = 0; i < n_new; i++) {
             int t = s * n_new + i, p = context - n_new + i;
             tokens[t] = rand() % config.vocab;
@@ -418,6 +420,11 @@ int main(int argc, char **argv) {
             decode(8, 512);
             decode(16, 512);
             decode(64, 1024);
+        }
+        if (strcmp(what, "batch-ops") == 0) {
+            op_times(8, 1, 512);
+            op_times(16, 1, 512);
+            op_times(64, 1, 1024);
         }
         if (strcmp(what, "ops") == 0 || strcmp(what, "all") == 0) {
             op_times(1, 1, 512);

@@ -76,7 +76,6 @@ static T *weights; /* what the products' weights are cut from */
 static size_t n_weights;
 static T *x, *y, *before;
 static float *logits, *expected;
-static int n_kept; /* of y's rows x columns */
 
 struct product {
     const char *name;

@@ -432,7 +432,7 @@ static void test_kv_write(void **state) {
 struct attention_case {
     int n_seqs, group, kv_heads, head_size, block_tokens, window, n_padding;
     enum format format;
-    int length[4], n_new[4];
+    int length[64], n_new[64];
 };
 
 static void check_attention(const struct attention_case *c) {
@@ -536,6 +536,29 @@ static void test_attention_long(void **state) {
     check_attention(&c);
 }
 
+/* A step of many sequences, of about the same length or not. */
+static void test_attention_batch(void **state) {
+    (void)state;
+    static const int n_seqs[] = {9, 16, 33, 64};
+    static const enum format formats[] = {FORMAT_F16, FORMAT_BF16};
+    for (int i = 0; i < (is_small ? 4 : 16); i++) {
+        struct attention_case c = {.n_seqs = n_seqs[i % 4],
+                                   .group = i % 3 == 2 ? 7 : 1 + i % 3 * 3,
+                                   .kv_heads = 1 + i / 4 % 2 * 3,
+                                   .head_size = i % 5 < 3 ? 128 : 64,
+                                   .block_tokens = 16,
+                                   .window = i % 7 == 6 ? 100 : 0,
+                                   .n_padding = i % 8 == 6 ? 15 : 0,
+                                   .format = formats[i / 2 % 2]};
+        for (int s = 0; s < c.n_seqs; s++) {
+            const bool is_equal = i / 4 % 2;
+            c.length[s] = is_equal ? 257 : test_random_int(1, s % 16 == 3 ? 1500 : 300);
+            c.n_new[s] = 1;
+        }
+        check_attention(&c);
+    }
+}
+
 /* ---- fused ---- */
 
 static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_size, int variant) {
@@ -602,7 +625,7 @@ static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_si
 
 static void test_qkv(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 8, 9, 40};
+    static const int rows[] = {1, 2, 3, 8, 9, 16, 40, 64};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (int variant = 0; variant < 16; variant++) {
             check_qkv(rows[r], 256, 4, 2, 64, variant);
@@ -613,6 +636,11 @@ static void test_qkv(void **state) {
     check_qkv(1, 3584, 28, 4, 128, 1);
     check_qkv(1, 896, 14, 2, 64, 1);
     check_qkv(1, 1024, 16, 8, 128, 2);
+    for (int rows = 12; rows <= 64; rows += 13) {
+        check_qkv(rows, 3584, 28, 4, 128, 1);
+        check_qkv(rows, 896, 14, 2, 64, 5);
+        check_qkv(rows, 1024, 5, 1, 128, 12);
+    }
 }
 
 static void check_gate_up(int rows, int hidden, int n) {
@@ -634,7 +662,7 @@ static void check_gate_up(int rows, int hidden, int n) {
 
 static void test_gate_up(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 40, 300};
+    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 16, 17, 40, 64, 65, 300};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         check_gate_up(rows[r], 256, 512);
         check_gate_up(rows[r], 136, 91);
@@ -643,6 +671,7 @@ static void test_gate_up(void **state) {
     if (is_small) return;
     check_gate_up(1, 896, 4864);
     check_gate_up(1, 3584, 1000);
+    for (int rows = 12; rows <= 64; rows += 13) check_gate_up(rows, 1032, 4872);
 }
 
 static void test_head(void **state) {
@@ -863,6 +892,7 @@ static int run_cases(void) {
         CASE(test_kv_write),
         CASE(test_attention),
         CASE(test_attention_long),
+        CASE(test_attention_batch),
         CASE(test_qkv),
         CASE(test_gate_up),
         CASE(test_head),
