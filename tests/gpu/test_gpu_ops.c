@@ -636,10 +636,10 @@ static void test_qkv(void **state) {
     check_qkv(1, 3584, 28, 4, 128, 1);
     check_qkv(1, 896, 14, 2, 64, 1);
     check_qkv(1, 1024, 16, 8, 128, 2);
-    for (int rows = 12; rows <= 64; rows += 13) {
-        check_qkv(rows, 3584, 28, 4, 128, 1);
-        check_qkv(rows, 896, 14, 2, 64, 5);
-        check_qkv(rows, 1024, 5, 1, 128, 12);
+    for (int n_rows = 12; n_rows <= 64; n_rows += 13) {
+        check_qkv(n_rows, 3584, 28, 4, 128, 1);
+        check_qkv(n_rows, 896, 14, 2, 64, 5);
+        check_qkv(n_rows, 1024, 5, 1, 128, 12);
     }
 }
 
@@ -671,7 +671,7 @@ static void test_gate_up(void **state) {
     if (is_small) return;
     check_gate_up(1, 896, 4864);
     check_gate_up(1, 3584, 1000);
-    for (int rows = 12; rows <= 64; rows += 13) check_gate_up(rows, 1032, 4872);
+    for (int n_rows = 12; n_rows <= 64; n_rows += 13) check_gate_up(n_rows, 1032, 4872);
 }
 
 static void test_head(void **state) {
