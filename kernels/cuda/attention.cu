@@ -9,6 +9,7 @@
  * odd heads    a warp for each query, value by value.
  */
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_batch.h"
 
 #include <math_constants.h>
 
@@ -463,6 +464,8 @@ enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attentio
                       dim3((unsigned)rows, blocks_for((size_t)op->heads, THREADS / WARP)), THREADS,
                       0, a);
     enum op_status status = OP_NOT_SUPPORTED;
+    if (a.is_decode && rows >= ATTENTION_BATCH_LEAST_ROWS) status = attention_batch(cuda, a);
+    if (status != OP_NOT_SUPPORTED) return status;
     if (a.is_decode)
         status = attention_split(cuda, a);
     else if (b->starts)

@@ -32,8 +32,7 @@ static __global__ void __launch_bounds__(1024)
     let_next_begin();
     if (i < n)
 #pragma unroll
-        for (int k = 0; k < N; k += 4)
-            unpack<float>(*(const uint4 *)(weight + i + k), weights + k);
+        for (int k = 0; k < N; k += 4) unpack<float>(*(const uint4 *)(weight + i + k), weights + k);
     wait_for_previous();
     if (i < n) unpack<T>(*(const uint4 *)(x + at), values);
 #pragma unroll

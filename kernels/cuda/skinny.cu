@@ -1,34 +1,12 @@
 /* The ops' products with 9 to 64 rows: what skinny.cuh multiplies, and what becomes of it. */
 #include "kernels/cuda/rotate.cuh"
 #include "kernels/cuda/skinny.cuh"
+#include "kernels/cuda/tensor_map.h"
+
+template <typename T> constexpr enum format format_of = is_bf16<T> ? FORMAT_BF16 : FORMAT_F16;
 #include "kernels/cuda/skinny.h"
 
 /* ---- the host's side ---- */
-
-/* The driver's function that describes a tensor to the copy engine; NULL where it has none. */
-static PFN_cuTensorMapEncodeTiled_v12000 encoder(void) {
-    void *function = NULL;
-    cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                         cudaEnableDefault, &found) != cudaSuccess ||
-        found != cudaDriverEntryPointSuccess)
-        return NULL;
-    return (PFN_cuTensorMapEncodeTiled_v12000)function;
-}
-
-/* Innermost first; strides in bytes, without the innermost, whose values are adjacent. */
-template <typename T>
-static bool describe(CUtensorMap *map, const void *data, int rank, const cuuint64_t *sizes,
-                     const cuuint64_t *strides, const cuuint32_t *box) {
-    static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
-    const CUtensorMapDataType type =
-        is_bf16<T> ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const cuuint32_t steps[5] = {1, 1, 1, 1, 1};
-    return encode && encode(map, type, (cuuint32_t)rank, (void *)data, sizes, strides, box, steps,
-                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                            CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
 
 /*
  * One part of a matrix: `heads` heads of `groups` groups of eight atoms; the bytes from an atom to
@@ -48,29 +26,31 @@ template <class Shape, class Job> struct skinny_call {
     bool add(const struct part_layout &l, int k) {
         typedef typename Shape::T T;
         struct skinny_part &part = plan.part[plan.n_parts];
-        const int atoms = Shape::ROWS / Job::ATOM, box_groups = Shape::ROWS / 16;
-        cuuint32_t box[5] = {SKINNY_CHUNK, Shape::ROWS, 1, 1, 1};
+        const int rows = plan.tile_rows, atoms = rows / Job::ATOM, tile_groups = rows / 16;
+        const int first_row = plan.n_parts ? plan.part[plan.n_parts - 1].end_row : 0;
+        cuuint32_t box[5] = {SKINNY_CHUNK, (cuuint32_t)rows, 1, 1, 1};
         cuuint64_t sizes[5] = {(cuuint64_t)k, (cuuint64_t)l.n_atoms, 1, 1, 1};
         cuuint64_t strides[4] = {l.atom_bytes, 16, 16, 16};
-        int n_tiles = (l.n_atoms + atoms - 1) / atoms;
-        const int first_atom = plan.n_parts ? plan.part[plan.n_parts - 1].end_atom : 0;
-        part = {plan.n_tiles, first_atom, first_atom + l.n_atoms, Shape::ROWS, 1, 0, 0};
+        part = {plan.n_tiles, first_row, first_row + l.n_atoms, rows, 1, 0, 0};
         if (Job::ATOM == 2) {
             /* a tile is some groups of a head, or some heads */
-            const bool is_of_head = l.heads == 1 || l.groups % box_groups == 0;
-            if (l.pair_bytes % 16 != 0 || (!is_of_head && box_groups % l.groups != 0)) return false;
+            const bool is_of_head = l.heads == 1 || l.groups % tile_groups == 0;
+            if (l.pair_bytes % 16 != 0 || (!is_of_head && tile_groups % l.groups != 0))
+                return false;
             box[1] = 8, box[2] = 2;
-            box[3] = (cuuint32_t)(is_of_head ? box_groups : l.groups);
-            box[4] = (cuuint32_t)(is_of_head ? 1 : box_groups / l.groups);
+            box[3] = (cuuint32_t)(is_of_head ? tile_groups : l.groups);
+            box[4] = (cuuint32_t)(is_of_head ? 1 : tile_groups / l.groups);
             sizes[1] = 8, sizes[2] = 2, sizes[3] = (cuuint64_t)l.groups;
             sizes[4] = (cuuint64_t)l.heads;
             strides[1] = l.pair_bytes, strides[2] = 8 * l.atom_bytes, strides[3] = l.head_bytes;
             part.row_step = 0;
-            part.tiles_per_head = !is_of_head ? 1 : (l.groups + box_groups - 1) / box_groups;
-            part.group_step = box_groups, part.head_step = (int)box[4];
+            part.tiles_per_head = is_of_head ? (l.groups + tile_groups - 1) / tile_groups : 1;
+            part.group_step = tile_groups, part.head_step = (int)box[4];
         }
-        if (!describe<T>(&maps.part[plan.n_parts], l.data, 5, sizes, strides, box)) return false;
-        plan.n_tiles += n_tiles;
+        if (!tensor_map_make(&maps.part[plan.n_parts], format_of<T>, l.data, 5, sizes, strides,
+                             box))
+            return false;
+        plan.n_tiles += (l.n_atoms + atoms - 1) / atoms;
         plan.n_parts++;
         return true;
     }
@@ -80,7 +60,8 @@ template <class Shape, class Job> struct skinny_call {
         const cuuint64_t sizes[2] = {(cuuint64_t)k, (cuuint64_t)rows};
         const cuuint64_t strides[1] = {(cuuint64_t)k * sizeof(T)};
         const cuuint32_t box[2] = {SKINNY_CHUNK, Shape::COLS};
-        if (!describe<T>(&maps.x, x, 2, sizes, strides, box)) return OP_NOT_SUPPORTED;
+        if (!tensor_map_make(&maps.x, format_of<T>, x, 2, sizes, strides, box))
+            return OP_NOT_SUPPORTED;
         plan.n_chunks = (k + SKINNY_CHUNK - 1) / SKINNY_CHUNK;
         plan.n_cols = rows;
         const long long n = (long long)plan.n_tiles * plan.n_chunks;
@@ -92,7 +73,7 @@ template <class Shape, class Job> struct skinny_call {
                            flag_bytes + (size_t)cuda->n_sms * SKINNY_MOST_PARTIAL_BYTES);
         if (status != OP_OK) return status;
         plan.flags = (int *)cuda->product_memory.at;
-        plan.partial = (float4 *)((char *)cuda->product_memory.at + flag_bytes);
+        plan.partial = (float2 *)((char *)cuda->product_memory.at + flag_bytes);
         status = cuda_status(cuda, cudaFuncSetAttribute((const void *)skinny_kernel<Shape, Job>,
                                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                         Shape::SHARED_BYTES));
@@ -102,21 +83,28 @@ template <class Shape, class Job> struct skinny_call {
     }
 };
 
-/* Tiles of 64 rows where few columns make x cheap: more of them are whole. */
-template <typename T> using shape_8 = skinny_shape<T, 8, 1, SKINNY_RING_BYTES>;
-template <typename T> using shape_16 = skinny_shape<T, 16, 1, SKINNY_RING_BYTES>;
-template <typename T> using shape_32 = skinny_shape<T, 32, 1, SKINNY_RING_BYTES>;
-template <typename T> using shape_64 = skinny_shape<T, 64, 2, SKINNY_RING_BYTES>;
-
 template <class Shape, class Job>
 static enum op_status run_shape(struct cuda_device *cuda, const Job &job,
                                 const struct part_layout *parts, int n_parts, const void *x,
                                 int rows, int k) {
     struct skinny_call<Shape, Job> call = {};
+    call.plan.tile_rows = Shape::ROWS;
+    /* tiles of single rows, if they are few, all whole, a block for each */
+    if (Job::ATOM == 1 && (int)Shape::ROWS < (int)SKINNY_M) {
+        const int each = (parts[0].n_atoms + cuda->n_sms - 1) / cuda->n_sms;
+        if (each > Shape::ROWS) return OP_NOT_SUPPORTED;
+        call.plan.tile_rows = (each + 3) / 4 * 4;
+    }
     for (int i = 0; i < n_parts; i++)
         if (!call.add(parts[i], k)) return OP_NOT_SUPPORTED;
     return call.run(cuda, job, x, rows, k);
 }
+
+/* Tiles of 64 rows where few columns make x cheap: more of them are whole. */
+template <typename T> using shape_8 = skinny_shape<T, 8, 64, SKINNY_RING_BYTES + 8192>;
+template <typename T> using shape_16 = skinny_shape<T, 16, 64, SKINNY_RING_BYTES + 8192>;
+template <typename T> using shape_32 = skinny_shape<T, 32, 64, SKINNY_RING_BYTES + 8192>;
+template <typename T> using shape_64 = skinny_shape<T, 64, 128, SKINNY_RING_BYTES>;
 
 template <typename T, class Job>
 static enum op_status run_rows(struct cuda_device *cuda, const Job &job,
@@ -141,6 +129,25 @@ static bool can(const struct cuda_device *cuda, const void *w, const void *x, in
 
 /* ---- linear ---- */
 
+static __device__ __forceinline__ float2 load_two(const float *from) {
+    return *(const float2 *)from;
+}
+static __device__ __forceinline__ float2 load_two(const f16 *from) {
+    return __half22float2(*(const __half2 *)from);
+}
+static __device__ __forceinline__ float2 load_two(const bf16 *from) {
+    return __bfloat1622float2(*(const __nv_bfloat162 *)from);
+}
+static __device__ __forceinline__ void store_two(float *to, float2 v) {
+    *(float2 *)to = v;
+}
+static __device__ __forceinline__ void store_two(f16 *to, float2 v) {
+    *(__half2 *)to = __floats2half2_rn(v.x, v.y);
+}
+static __device__ __forceinline__ void store_two(bf16 *to, float2 v) {
+    *(__nv_bfloat162 *)to = __floats2bfloat162_rn(v.x, v.y);
+}
+
 template <typename T, typename Y> struct skinny_linear_job {
     enum { ATOM = 1 };
     Y *y;
@@ -148,17 +155,37 @@ template <typename T, typename Y> struct skinny_linear_job {
     int n;
     bool adds;
 
-    struct facts {
-        float bias, y;
+    /* of two neighbouring rows */
+    struct row_facts {
+        float2 bias;
     };
-    __device__ struct facts facts_of(int atom, int) const {
-        return {bias ? bias[atom] : 0, 0};
+    struct facts {
+        float2 y;
+    };
+    __device__ struct row_facts rows_of(int row) const {
+        if (!bias) return {{0, 0}};
+        return {{bias[row], row + 1 < n ? bias[row + 1] : 0}};
     }
-    __device__ void look_up(struct facts &f, int atom, int col) const {
-        if (adds) f.y = to_float(y[(size_t)col * (size_t)n + (size_t)atom]);
+    __device__ void begin(struct facts &, int, int) const {}
+    __device__ void look_up(struct facts &f, int row, int col) const {
+        const Y *from = y + (size_t)col * (size_t)n + (size_t)row;
+        if (!adds)
+            f.y = make_float2(0, 0);
+        else if (n % 2 == 0)
+            f.y = load_two(from);
+        else
+            f.y = make_float2(to_float(from[0]), row + 1 < n ? to_float(from[1]) : 0);
     }
-    __device__ void finish(const struct facts &f, int atom, int col, const float *sums) const {
-        y[(size_t)col * (size_t)n + (size_t)atom] = from_float<Y>(sums[0] + f.bias + f.y);
+    __device__ void finish(const struct row_facts &r, const struct facts &f, int row, int col,
+                           float2 sums) const {
+        Y *to = y + (size_t)col * (size_t)n + (size_t)row;
+        const float2 v = make_float2(sums.x + r.bias.x + f.y.x, sums.y + r.bias.y + f.y.y);
+        if (n % 2 == 0) {
+            store_two(to, v);
+        } else {
+            to[0] = from_float<Y>(v.x);
+            if (row + 1 < n) to[1] = from_float<Y>(v.y);
+        }
     }
 };
 
@@ -188,13 +215,16 @@ template <typename T> struct skinny_gate_up_job {
     int n;
     bool is_up_first; /* in memory, and so in an atom */
 
+    struct row_facts {};
     struct facts {};
-    __device__ struct facts facts_of(int, int) const {
+    __device__ struct row_facts rows_of(int) const {
         return {};
     }
+    __device__ void begin(struct facts &, int, int) const {}
     __device__ void look_up(struct facts &, int, int) const {}
-    __device__ void finish(const struct facts &, int atom, int col, const float *sums) const {
-        const float g = sums[is_up_first ? 1 : 0], up = sums[is_up_first ? 0 : 1];
+    __device__ void finish(const struct row_facts &, const struct facts &, int atom, int col,
+                           float2 sums) const {
+        const float g = is_up_first ? sums.y : sums.x, up = is_up_first ? sums.x : sums.y;
         y[(size_t)col * (size_t)n + (size_t)atom] = from_float<T>(g / (1 + __expf(-g)) * up);
     }
 };
@@ -246,36 +276,42 @@ template <typename T> struct skinny_qkv_job {
         return {2, head - n_heads - kv.n_kv_heads, pair};
     }
 
-    struct facts {
-        int slot;
-        float2 bias, rotation;
+    struct row_facts {
+        float2 bias;
     };
-    __device__ struct facts facts_of(int atom, int col) const {
+    struct facts {
+        float2 rotation;
+    };
+    __device__ struct row_facts rows_of(int atom) const {
         const struct place at = place_of(atom);
-        const int n = rope.head_size, n_pairs = n / 2;
-        const int2 pair = pair_at(at.pair, n_pairs, rope.interleaved);
+        const int2 pair = pair_at(at.pair, rope.head_size / 2, rope.interleaved);
         const float *bias = at.part == 0 ? q_bias : at.part == 1 ? k_bias : v_bias;
-        struct facts f = {rows.slots[col], {0, 0}, {1, 0}};
-        if (bias) f.bias = make_float2(bias[at.head * n + pair.x], bias[at.head * n + pair.y]);
-        if (at.part < 2 && f.slot >= 0)
-            f.rotation =
-                rotation_of(rows, (size_t)col, at.pair, n_pairs, rope.logn_tokens, at.part == 0);
-        return f;
+        if (!bias) return {{0, 0}};
+        bias += at.head * rope.head_size;
+        return {{bias[pair.x], bias[pair.y]}};
+    }
+    __device__ void begin(struct facts &f, int atom, int col) const {
+        const struct place at = place_of(atom);
+        f.rotation = make_float2(1, 0);
+        if (at.part < 2 && rows.slots[col] >= 0)
+            f.rotation = rotation_of(rows, (size_t)col, at.pair, rope.head_size / 2,
+                                     rope.logn_tokens, at.part == 0);
     }
     __device__ void look_up(struct facts &, int, int) const {}
-    __device__ void finish(const struct facts &f, int atom, int col, const float *sums) const {
+    __device__ void finish(const struct row_facts &r, const struct facts &f, int atom, int col,
+                           float2 sums) const {
         const struct place at = place_of(atom);
-        const int n = rope.head_size;
-        if (f.slot < 0) return;
+        const int n = rope.head_size, slot = rows.slots[col];
+        if (slot < 0) return;
         const int2 pair = pair_at(at.pair, n / 2, rope.interleaved);
-        const float2 y = rotate(sums[0] + f.bias.x, sums[1] + f.bias.y, f.rotation);
+        const float2 y = rotate(sums.x + r.bias.x, sums.y + r.bias.y, f.rotation);
         if (at.part == 0) {
             T *to = q + ((size_t)col * (size_t)n_heads + (size_t)at.head) * (size_t)n;
             to[pair.x] = from_float<T>(y.x);
             to[pair.y] = from_float<T>(y.y);
         } else {
             void *plane = at.part == 1 ? kv.k : kv.v;
-            const size_t to = cache_row(kv, f.slot, at.head);
+            const size_t to = cache_row(kv, slot, at.head);
             store_as(plane, to + (size_t)pair.x, kv.format, y.x);
             store_as(plane, to + (size_t)pair.y, kv.format, y.y);
         }

@@ -29,22 +29,33 @@ enum {
     SKINNY_MAX_PARTS = 3,
     SKINNY_RING_BYTES = 96 << 10, /* two blocks have room on a multiprocessor */
     SKINNY_MOST_PARTIAL_BYTES = 128 * 64 * 4,
-    SKINNY_CONSUMERS = 1, /* a named barrier */
+    SKINNY_ALL_CONSUMERS = 1, /* a named barrier */
+    SKINNY_OWN_WARPGROUP = 2, /* and those of the warpgroups */
 };
 
-template <typename Type, int COLUMNS, int WARPGROUPS, int RING_BYTES> struct skinny_shape {
+/* MOST_ROWS: of a tile; the warpgroups have 64 each, or fewer where that makes whole tiles. */
+template <typename Type, int COLUMNS, int MOST_ROWS, int RING_BYTES> struct skinny_shape {
     typedef Type T;
     enum {
         COLS = COLUMNS,
-        ROWS = SKINNY_M * WARPGROUPS, /* each warpgroup has 64 of a tile's */
+        ROWS = MOST_ROWS,
+        WARPGROUPS = (ROWS + SKINNY_M - 1) / SKINNY_M,
         CONSUMERS = WARPGROUP * WARPGROUPS,
         THREADS = CONSUMERS + WARP,
         W_BYTES = ROWS * SKINNY_ROW_BYTES,
         X_BYTES = COLS * SKINNY_ROW_BYTES,
         STAGE_BYTES = W_BYTES + X_BYTES,
         STAGES = RING_BYTES / STAGE_BYTES,
-        SHARED_BYTES = STAGES * STAGE_BYTES + 1024, /* the ring begins at a multiple of 1024 */
-        VALUES = COLS / 2,                          /* sums of a thread */
+        VALUES = COLS / 2, /* sums of a thread */
+        /* sums change hands through shared memory, some columns of a warpgroup at a time, which
+         * are PITCH floats apart so that no two of a warp's lanes meet in a bank */
+        TURN = COLS < 16 ? COLS : 16,
+        PITCH = SKINNY_M + 4,
+        TURN_BYTES = TURN * PITCH * 4,
+        /* what wgmma reads beyond a tile of less than 64 rows is there, whatever it is */
+        RING = STAGES * STAGE_BYTES + (ROWS < SKINNY_M ? SKINNY_M * SKINNY_ROW_BYTES : 0),
+        SHARED_BYTES =
+            1024 + RING + WARPGROUPS * TURN_BYTES, /* the ring is at a multiple of 1024 */
         PARTIAL_BYTES = ROWS * COLS * 4,
     };
 };
@@ -56,14 +67,15 @@ template <typename Type, int COLUMNS, int WARPGROUPS, int RING_BYTES> struct ski
  * ones: the thread that has the sums of row r of each 16 has those of r + 8 too.
  */
 struct skinny_part {
-    int first_tile, first_atom, end_atom;
+    int first_tile, first_row, end_row;        /* in atoms */
     int row_step;                              /* from one tile to the next, or 0 */
     int tiles_per_head, group_step, head_step; /* the same for groups, then heads */
 };
 struct skinny_plan {
     struct skinny_part part[SKINNY_MAX_PARTS];
     int n_parts, n_tiles, n_chunks, n_cols;
-    float4 *partial; /* [blocks, PARTIAL_BYTES] */
+    int tile_rows;
+    float2 *partial; /* [blocks, COLS, ROWS / 2]: PARTIAL_BYTES */
     int *flags;      /* [blocks]: is there a partial result? 0 between launches */
 };
 struct skinny_maps {
@@ -164,7 +176,8 @@ static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &
                 const int k = chunk * SKINNY_CHUNK;
                 if (!is_first && count >= STAGES) barrier_wait(&b.empty[stage], parity, 1);
                 if (is_first || count >= STAGES) {
-                    barrier_arrive_expecting(&b.full[stage], Shape::STAGE_BYTES);
+                    barrier_arrive_expecting(&b.full[stage],
+                                             p.tile_rows * SKINNY_ROW_BYTES + Shape::X_BYTES);
                     skinny_copy_w(w, &maps.part[i], k, row, group, head * part.head_step,
                                   &b.full[stage], policy);
                 }
@@ -175,45 +188,6 @@ static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &
         if (!is_first) break;
         let_next_begin(); /* with this ring filled: its copies come before the next kernel's */
         wait_for_previous();
-    }
-}
-
-/* ---- sums that others have begun ---- */
-
-/* This block's sums, for the one that finishes the tile. */
-template <class Shape>
-static __device__ __forceinline__ void skinny_leave(const struct skinny_plan &p,
-                                                    const float (&sums)[Shape::VALUES]) {
-    float4 *to = p.partial + (size_t)blockIdx.x * (Shape::PARTIAL_BYTES / 16) + threadIdx.x;
-#pragma unroll
-    for (int i = 0; i < Shape::VALUES; i += 4)
-        __stcg(to + i / 4 * Shape::CONSUMERS,
-               make_float4(sums[i], sums[i + 1], sums[i + 2], sums[i + 3]));
-    named_wait(SKINNY_CONSUMERS, Shape::CONSUMERS);
-    if (threadIdx.x == 0) {
-        __threadfence();
-        atomicExch(p.flags + blockIdx.x, 1);
-    }
-}
-
-/* Adds what the blocks from `first` to the one before this have left. */
-template <class Shape>
-static __device__ __forceinline__ void skinny_gather(const struct skinny_plan &p, int first,
-                                                     float (&sums)[Shape::VALUES]) {
-    for (int block = first + (int)threadIdx.x; block < (int)blockIdx.x; block += Shape::CONSUMERS) {
-        while (atomicAdd(p.flags + block, 0) == 0) __nanosleep(20);
-        p.flags[block] = 0;
-        __threadfence();
-    }
-    named_wait(SKINNY_CONSUMERS, Shape::CONSUMERS);
-    for (int block = first; block < (int)blockIdx.x; block++) {
-        const float4 *from = p.partial + (size_t)block * (Shape::PARTIAL_BYTES / 16) + threadIdx.x;
-#pragma unroll
-        for (int i = 0; i < Shape::VALUES; i += 4) {
-            const float4 four = __ldcg(from + i / 4 * Shape::CONSUMERS);
-            sums[i] += four.x, sums[i + 1] += four.y;
-            sums[i + 2] += four.z, sums[i + 3] += four.w;
-        }
     }
 }
 
@@ -250,54 +224,109 @@ skinny_multiply(float (&sums)[Shape::VALUES], int n_chunks, const char *ring,
 }
 
 /*
- * Job: what becomes of the sums, as in gemv.cuh.
- *   enum { ATOM };                      rows of an atom, 1 or 2
- *   struct facts                        what finish() needs beside the sums:
- *   facts_of(atom, col)                   weights and the batch's facts, before the wait
- *   look_up(facts &, atom, col)           what earlier kernels wrote
- *   finish(facts, atom, col, sums)
+ * Job: what becomes of the sums, which come in pairs of rows: of two neighbours, or those of an
+ * atom of two rows. `row`: the number of the first one, or of the atom. enum { ATOM }; rows of an
+ * atom, 1 or 2 struct facts                        what finish() needs beside the sums:
+ *   facts_of(row, col)                    weights and the batch's facts, before the wait
+ *   look_up(facts &, row, col)            what earlier kernels wrote
+ *   finish(facts, row, col, sums)
  */
 template <class Shape, class Job> struct skinny_finisher {
-    enum {
-        ATOMS = Shape::ROWS / Job::ATOM, /* of a tile */
-        HALVES = 2 / Job::ATOM,          /* of 16 rows: two atoms of a thread, or one */
-        COLUMNS = Shape::VALUES / 2,     /* of a thread */
-    };
-    typename Job::facts facts[COLUMNS][HALVES];
-    int tile, atom, end_atom; /* this thread's first, and where the tile's part ends */
+    enum { COLUMNS = Shape::COLS / 4 }; /* of a thread: every fourth */
+    const Job &job;
+    const struct skinny_plan &p;
+    float *turn; /* shared memory of the warpgroup */
+    const int lane, warp, warpgroup;
+    int tile, row;
+    bool has_rows;
+    typename Job::row_facts row_facts;
+    typename Job::facts facts[COLUMNS];
+    float2 values[COLUMNS];
 
-    /* f(atom, col, facts, index of the sums' first) for all that this thread finishes */
-    template <class F>
-    __device__ __forceinline__ void for_each(const struct skinny_plan &p, const F &f) {
+    __device__ skinny_finisher(const Job &j, const struct skinny_plan &plan, float *shared)
+        : job(j), p(plan), lane((int)threadIdx.x % WARP), warp((int)threadIdx.x / WARP % 4),
+          warpgroup((int)threadIdx.x / WARPGROUP) {
+        turn = shared + warpgroup * (Shape::TURN_BYTES / 4);
+    }
+    __device__ int col_of(int i) const {
+        return i * 4 + warp;
+    }
+    /* Where this thread's column i of a block's partial results is. */
+    __device__ float2 *partial(int block, int i) const {
+        return p.partial + (size_t)block * (Shape::PARTIAL_BYTES / 8) +
+               col_of(i) * (Shape::ROWS / 2) + warpgroup * (SKINNY_M / 2) + lane;
+    }
+    __device__ __forceinline__ void begin(int of) {
+        const struct skinny_part &part = p.part[skinny_part_of(p, of)];
+        const int pair = warpgroup * (SKINNY_M / 2) + lane, first = of - part.first_tile;
+        tile = of;
+        row = part.first_row + first * (p.tile_rows / Job::ATOM) + pair * (2 / Job::ATOM);
+        has_rows = row < part.end_row && pair * 2 < p.tile_rows;
+        row_facts = job.rows_of(has_rows ? row : 0);
 #pragma unroll
         for (int i = 0; i < COLUMNS; i++)
+            if (has_rows && col_of(i) < p.n_cols) job.begin(facts[i], row, col_of(i));
+    }
+    /* From the threads that multiplied, which have two columns of row r and of r + 8 of each 16. */
+    __device__ __forceinline__ void take(const float (&sums)[Shape::VALUES]) {
+        const int first = Job::ATOM == 1 ? 2 * lane : lane / 8 * 16 + lane % 8;
+        const int second = first + (Job::ATOM == 1 ? 1 : 8);
 #pragma unroll
-            for (int h = 0; h < HALVES; h++) {
-                const int a = atom + h * 8;
-                const int col = i / 2 * 8 + (int)threadIdx.x % 4 * 2 + i % 2;
-                if (a < end_atom && col < p.n_cols)
-                    f(a, col, facts[i][h], i / 2 * 4 + i % 2 + h * 2);
+        for (int from = 0; from < Shape::COLS; from += Shape::TURN) {
+            named_wait(SKINNY_OWN_WARPGROUP + warpgroup, WARPGROUP);
+#pragma unroll
+            for (int i = from / 2; i < (from + Shape::TURN) / 2; i++) {
+                const int col = i / 4 * 8 + lane % 4 * 2 + i % 2 - from;
+                turn[col * Shape::PITCH + warp * 16 + lane / 4 + i / 2 % 2 * 8] = sums[i];
             }
+            named_wait(SKINNY_OWN_WARPGROUP + warpgroup, WARPGROUP);
+#pragma unroll
+            for (int i = from / 4; i < (from + Shape::TURN) / 4; i++) {
+                const float *column = turn + (col_of(i) - from) * Shape::PITCH;
+                values[i] = make_float2(column[first], column[second]);
+            }
+        }
     }
-    __device__ __forceinline__ void begin(const Job &job, const struct skinny_plan &p, int of) {
-        const struct skinny_part &part = p.part[skinny_part_of(p, of)];
-        const int warp = (int)threadIdx.x / WARP, lane = (int)threadIdx.x % WARP;
-        tile = of;
-        atom =
-            part.first_atom + (tile - part.first_tile) * ATOMS + warp * (16 / Job::ATOM) + lane / 4;
-        end_atom = part.end_atom;
-        for_each(p, [&](int a, int col, typename Job::facts &f, int) { f = job.facts_of(a, col); });
+    /* This block's sums, for the one that finishes the tile. */
+    __device__ __forceinline__ void leave() {
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++)
+            if (col_of(i) < p.n_cols) __stcg(partial((int)blockIdx.x, i), values[i]);
+        named_wait(SKINNY_ALL_CONSUMERS, Shape::CONSUMERS);
+        if (threadIdx.x == 0) {
+            __threadfence();
+            atomicExch(p.flags + blockIdx.x, 1);
+        }
     }
-    __device__ __forceinline__ void look_up(const Job &job, const struct skinny_plan &p) {
-        for_each(p, [&](int a, int col, typename Job::facts &f, int) { job.look_up(f, a, col); });
+    /* Adds what the blocks from `first` to the one before this have left. */
+    __device__ __forceinline__ void gather(int first) {
+        for (int block = first + (int)threadIdx.x; block < (int)blockIdx.x;
+             block += Shape::CONSUMERS) {
+            while (atomicAdd(p.flags + block, 0) == 0) {
+            }
+            p.flags[block] = 0;
+            __threadfence();
+        }
+        named_wait(SKINNY_ALL_CONSUMERS, Shape::CONSUMERS);
+        for (int block = first; block < (int)blockIdx.x; block++) {
+            float2 other[COLUMNS];
+#pragma unroll
+            for (int i = 0; i < COLUMNS; i++)
+                other[i] = col_of(i) < p.n_cols ? __ldcg(partial(block, i)) : make_float2(0, 0);
+#pragma unroll
+            for (int i = 0; i < COLUMNS; i++) values[i].x += other[i].x, values[i].y += other[i].y;
+        }
     }
-    /* A thread's values are two columns of row r and the same two of r + 8, and so on. */
-    __device__ __forceinline__ void finish(const Job &job, const struct skinny_plan &p,
-                                           const float (&sums)[Shape::VALUES]) {
-        for_each(p, [&](int a, int col, typename Job::facts &f, int i) {
-            const float own[2] = {sums[i], sums[(i + 2) % Shape::VALUES]};
-            job.finish(f, a, col, own);
-        });
+    __device__ __forceinline__ void look_up() {
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++)
+            if (has_rows && col_of(i) < p.n_cols) job.look_up(facts[i], row, col_of(i));
+    }
+    __device__ __forceinline__ void finish() const {
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++)
+            if (has_rows && col_of(i) < p.n_cols)
+                job.finish(row_facts, facts[i], row, col_of(i), values[i]);
     }
 };
 
@@ -326,19 +355,20 @@ static __global__ void __launch_bounds__(Shape::THREADS, 2)
     float sums[Shape::VALUES];
     int stage = 0;
     unsigned parity = 0;
-    skinny_finisher<Shape, Job> finisher;
+    skinny_finisher<Shape, Job> finisher(job, p, (float *)(ring + Shape::RING));
     /* the tile that this block finishes first, most often the only one */
-    finisher.begin(job, p, max(walk.end / p.n_chunks - 1, 0));
+    finisher.begin(max(walk.end / p.n_chunks - 1, 0));
     wait_for_previous();
     while (walk.next(p, &s)) {
         skinny_multiply<Shape>(sums, s.end - s.begin, ring, barriers, stage, parity);
+        finisher.take(sums);
         if (s.end < p.n_chunks) {
-            skinny_leave<Shape>(p, sums);
+            finisher.leave();
             continue;
         }
-        if (s.tile != finisher.tile) finisher.begin(job, p, s.tile);
-        finisher.look_up(job, p);
-        if (s.begin > 0) skinny_gather<Shape>(p, skinny_block_of(p, s.tile * p.n_chunks), sums);
-        finisher.finish(job, p, sums);
+        if (s.tile != finisher.tile) finisher.begin(s.tile);
+        finisher.look_up();
+        if (s.begin > 0) finisher.gather(skinny_block_of(p, s.tile * p.n_chunks));
+        finisher.finish();
     }
 }

@@ -8,7 +8,7 @@
 #include "kernels/cuda/cuda.h"
 
 /* From this many rows on it is faster than gemv.cuh. */
-enum { SKINNY_LEAST_ROWS = 9, SKINNY_MAX_ROWS = 64 };
+enum { SKINNY_LEAST_ROWS = 2, SKINNY_MAX_ROWS = 64 };
 
 enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *op);
 

@@ -83,7 +83,7 @@ struct product {
     bool is_pair, adds, is_float;
 };
 static const struct product products[] = {
-    {"qkv", 4608, 3584, false, false, false},    {"o", 3584, 3584, false, true, false},
+    {"qkv", 4608, 3584, false, false, false},     {"o", 3584, 3584, false, true, false},
     {"gate_up", 18944, 3584, true, false, false}, {"down", 3584, 18944, false, true, false},
     {"head", 152064, 3584, false, false, true},
 };
@@ -98,21 +98,21 @@ static enum op_status run_variant(const struct product &p, int rows, const T *w)
                                      (cuuint64_t)p.n * (cuuint64_t)p.k * sizeof(T),
                                      16};
     if (p.is_pair) {
-        const struct skinny_gate_up_job<T> job = {y, p.n, false};
+        const struct skinny_gate_up_job<T> job = { y, p.n, false };
         return run_shape<Shape>(&cuda, job, &part, 1, x, rows, p.k);
     }
     if (p.is_float) {
-        const struct skinny_linear_job<T, float> job = {logits, NULL, p.n, p.adds};
+        const struct skinny_linear_job<T, float> job = { logits, NULL, p.n, p.adds };
         return run_shape<Shape>(&cuda, job, &part, 1, x, rows, p.k);
     }
-    const struct skinny_linear_job<T, T> job = {y, NULL, p.n, p.adds};
+    const struct skinny_linear_job<T, T> job = { y, NULL, p.n, p.adds };
     return run_shape<Shape>(&cuda, job, &part, 1, x, rows, p.k);
 }
 
 static enum op_status run_cublas(const struct product &p, int rows, const T *w) {
     const struct matrix m = {w, FORMAT_BF16, p.is_pair ? 2 * p.n : p.n, p.k, LAYOUT_STORED};
-    const struct op_linear op = {p.is_float ? (void *)logits : y, x,     &m, NULL, rows,
-                                 p.adds,                          p.is_float};
+    const struct op_linear op = {
+        p.is_float ? (void *)logits : y, x, &m, NULL, rows, p.adds, p.is_float};
     return matmul_run(&cuda, &op, p.adds ? 1.0f : 0.0f);
 }
 
@@ -121,16 +121,24 @@ struct variant {
     int least, most; /* rows */
     enum op_status (*run)(const struct product &, int rows, const T *w);
 };
-#define V(cols, wgs, ring)                                                                         \
+#define V(cols, tile, ring)                                                                        \
     {                                                                                              \
-        #cols " x " #wgs " warpgroups, " #ring " KB", cols / 2 + 1, cols,                          \
-            run_variant<skinny_shape<T, cols, wgs, (ring) << 10>>                                  \
+#cols " x " #tile ", ring of " #ring " KB", cols / 2 + 1, cols,                            \
+            run_variant < skinny_shape < T, cols, tile, (ring) << 10>>                             \
     }
+/* columns x most rows of a tile; tiles below 64 rows are whole, where they are */
 static const struct variant variants[] = {
     {"cuBLASLt", 1, 64, run_cublas},
-    V(8, 1, 96),  V(8, 2, 96),   V(16, 1, 64),  V(16, 1, 96),  V(16, 1, 104), V(16, 2, 96),
-    V(16, 1, 200), V(32, 1, 96),  V(32, 2, 96),  V(64, 1, 96),  V(64, 2, 96),  V(64, 2, 72),
-    V(64, 2, 192),
+    V(8, 64, 104),
+    V(8, 32, 104),
+    V(16, 64, 96),
+    V(16, 64, 104),
+    V(16, 32, 104),
+    V(16, 128, 96),
+    V(32, 64, 104),
+    V(32, 32, 104),
+    V(64, 64, 104),
+    V(64, 128, 96),
 };
 
 static double time_of(const struct variant &v, const struct product &p, int rows) {
@@ -177,8 +185,7 @@ static bool is_right(const struct variant &v, const struct product &p, int rows)
     for (auto &g : got) {
         g.resize(bytes);
         cudaMemsetAsync(result, 0xff, bytes, cuda.stream);
-        if (p.adds)
-            cudaMemcpyAsync(y, before, bytes, cudaMemcpyDeviceToDevice, cuda.stream);
+        if (p.adds) cudaMemcpyAsync(y, before, bytes, cudaMemcpyDeviceToDevice, cuda.stream);
         if (v.run(p, rows, weights) != OP_OK) return false;
         cudaMemcpyAsync(g.data(), result, bytes, cudaMemcpyDeviceToHost, cuda.stream);
         must(cudaStreamSynchronize(cuda.stream) == cudaSuccess, v.name);
@@ -210,8 +217,9 @@ int main(int argc, char **argv) {
     must(matmul_open(&cuda) == OP_OK, "cuBLASLt");
     n_weights = (size_t)1200 << 20;
     const size_t n_x = 64 * 18944, n_y = 64 * 37888;
-    must(cudaMalloc(&weights, n_weights * 2) == cudaSuccess && cudaMalloc(&x, n_x * 2) == cudaSuccess &&
-             cudaMalloc(&y, n_y * 2) == cudaSuccess && cudaMalloc(&before, n_y * 2) == cudaSuccess &&
+    must(cudaMalloc(&weights, n_weights * 2) == cudaSuccess &&
+             cudaMalloc(&x, n_x * 2) == cudaSuccess && cudaMalloc(&y, n_y * 2) == cudaSuccess &&
+             cudaMalloc(&before, n_y * 2) == cudaSuccess &&
              cudaMalloc(&logits, 64 * 152064 * 4) == cudaSuccess &&
              cudaMalloc(&expected, 64 * 152064 * 4) == cudaSuccess,
          "memory");
