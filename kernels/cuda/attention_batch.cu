@@ -236,6 +236,7 @@ template <typename T, int HEAD> struct batch_warp {
             if (key + row < keys.first || key + row > keys.position)
                 *(uint4 *)place(v, row, piece) = make_uint4(0, 0, 0, 0);
         }
+        stores_are_ready(); /* the copy engine writes there next */
         __syncwarp();
     }
 
