@@ -3,10 +3,10 @@
  *
  *   decode_bench MODULE [model [what…]]    model: 7b, 1.5b, 0.5b; what: see main()
  *
- * The roof is a pass that only reads: the weights' bytes over the time to look through several GB
- * for values that are not finite. A step's share is what it would take at that speed, for its
- * weights and its keys and values, over what it takes.
+ * The roof is the device's read speed (kernels/device.h). A step's share is what it would take at
+ * that speed, for its weights and its keys and values, over what it takes.
  */
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/forward/graph_cache.h"
 #include "kernels/cuda/module.h"
@@ -16,7 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum { MAX_SEQS = 64, BLOCK_TOKENS = KV_BLOCK_TOKENS, RANDOM_VALUES = 1 << 24 };
 
@@ -46,12 +45,6 @@ static void must(bool is_so, const char *what) {
     if (is_so) return;
     fprintf(stderr, "decode_bench: %s\n", what);
     exit(1);
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
 static float random_normal(void) {
@@ -177,26 +170,9 @@ static int by_size(const void *a, const void *b) {
 }
 
 static void measure_roof(void) {
-    const size_t bytes = (size_t)6 << 30;
-    struct matrix m = {device->alloc(device, bytes), device->activation, (int)(bytes / 2 / 4096),
-                       4096, LAYOUT_STORED};
-    must(m.data != NULL, "out of GPU memory");
-    uint16_t *ones = malloc(2 * RANDOM_VALUES);
-    for (int i = 0; i < RANDOM_VALUES; i++) ones[i] = (uint16_t)(0x3f00 + i % 251);
-    for (size_t done = 0; done < bytes; done += 2 * RANDOM_VALUES)
-        device->upload(device, (char *)(uintptr_t)m.data + done, ones, 2 * RANDOM_VALUES);
-    free(ones);
-    double times[11];
-    for (int i = 0; i < 11; i++) {
-        size_t where;
-        double begin = now();
-        must(device->find_not_finite(device, &m, &where) == OP_OK && where == SIZE_MAX, "roof");
-        times[i] = now() - begin;
-    }
-    qsort(times, 11, sizeof *times, by_size);
-    roof = (double)bytes / times[5];
-    device->release(device, (void *)(uintptr_t)m.data);
-    printf("roof: %.0f GB/s (reads of %zu GiB, median of 11)\n", roof * 1e-9, bytes >> 30);
+    roof = device->read_speed(device);
+    must(roof > 0, "the read speed cannot be measured");
+    printf("roof: %.0f GB/s (the best of several passes that only read)\n", roof * 1e-9);
 }
 
 static void *at(const void *field) {
@@ -258,16 +234,16 @@ static void decode(int n_seqs, int context) {
     for (int i = 0; i < 3; i++) must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
     must(device->sync(device) == OP_OK, "decode");
     for (int r = 0; r < RUNS; r++) {
-        double begin = now();
+        double begin = clock_seconds();
         for (int i = 0; i < steps; i++) must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
         must(device->sync(device) == OP_OK, "decode");
-        times[r] = (now() - begin) / steps;
-        begin = now();
+        times[r] = (clock_seconds() - begin) / steps;
+        begin = clock_seconds();
         for (int i = 0; i < steps; i++) {
             must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
             must(device->sync(device) == OP_OK, "decode");
         }
-        waited[r] = (now() - begin) / steps;
+        waited[r] = (clock_seconds() - begin) / steps;
     }
     qsort(times, RUNS, sizeof *times, by_size);
     qsort(waited, RUNS, sizeof *waited, by_size);
@@ -287,10 +263,10 @@ static void prefill(int n_seqs, int n_new, int context) {
     double times[RUNS];
     fill(n_seqs, n_new, context, false);
     for (int r = -1; r < RUNS; r++) {
-        double begin = now();
+        double begin = clock_seconds();
         must(graph_cache_run(&graphs, &batch) == OP_OK, "prefill");
         must(device->sync(device) == OP_OK, "prefill");
-        if (r >= 0) times[r] = now() - begin;
+        if (r >= 0) times[r] = clock_seconds() - begin;
     }
     qsort(times, RUNS, sizeof *times, by_size);
     check_logits("prefill");
@@ -365,10 +341,10 @@ static double time_kinds(const struct op_batch *b, int first, int last) {
             must(run_op((enum kind)kind, b, l) == OP_OK, "op");
     must(device->record_end(device, &r) == OP_OK, "record");
     for (int i = -1; i < RUNS; i++) {
-        double begin = now();
+        double begin = clock_seconds();
         for (int k = 0; k < 4; k++) must(device->replay(device, r) == OP_OK, "replay");
         must(device->sync(device) == OP_OK, "replay");
-        if (i >= 0) times[i] = (now() - begin) / (4.0 * n);
+        if (i >= 0) times[i] = (clock_seconds() - begin) / (4.0 * n);
     }
     device->recording_free(device, r);
     qsort(times, RUNS, sizeof *times, by_size);
@@ -402,11 +378,11 @@ int main(int argc, char **argv) {
         if (strcmp(shapes[i].name, name) == 0) s = &shapes[i];
     must(s != NULL, "no such model");
     open_cuda(argv[1]);
-    double begin = now();
+    double begin = clock_seconds();
     measure_roof();
     make_model(s, 2048, 16384);
     printf("%s, Qwen2.5-%s bf16, %.2f GB a step; made in %.1f s\n", device->name, s->name,
-           (double)weight_bytes * 1e-9, now() - begin);
+           (double)weight_bytes * 1e-9, clock_seconds() - begin);
     bool all = argc <= 3;
     for (int i = 3; i < argc || all; i++, all = false) {
         const char *what = all ? "all" : argv[i];
