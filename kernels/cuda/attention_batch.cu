@@ -22,6 +22,7 @@
 #include "kernels/cuda/wgmma.cuh"
 
 #include <math_constants.h>
+#include <stdlib.h>
 
 enum {
     N_WARPS = 4,
@@ -73,8 +74,13 @@ struct batch_walk {
     const int *before;
     int begin, end;
 
+    /* Blocks that have tiles: no empty one lies between two that share a row's head. */
+    __device__ static int n_blocks(long long total) {
+        return total < (int)gridDim.x ? (int)total : (int)gridDim.x;
+    }
     __device__ static int bound(long long total, int block) {
-        return (int)(total * block / (int)gridDim.x);
+        const int n = n_blocks(total);
+        return block >= n ? (int)total : (int)(total * block / n);
     }
     __device__ batch_walk(const struct batch_args &a, const int *before_) : before(before_) {
         const long long total = (long long)before[a.n_rows] * a.head_tiles;
@@ -105,7 +111,7 @@ struct batch_walk {
         const long long total = (long long)before[a.n_rows] * a.head_tiles;
         const long long tile =
             (long long)before[s.row] * a.head_tiles + s.head_tile * s.keys.n_tiles;
-        return (int)(((tile + 1) * (int)gridDim.x - 1) / total);
+        return (int)(((tile + 1) * n_blocks(total) - 1) / total);
     }
 };
 
@@ -460,7 +466,8 @@ static enum op_status batch_launch(struct cuda_device *cuda, const struct attent
     a.positions = from.positions, a.seq_of = from.seq_of, a.slots = from.slots;
     a.block_table = from.block_table;
     a.head_tiles = (group + HEADS - 1) / HEADS * from.kv.n_kv_heads;
-    const int blocks = 2 * cuda->n_sms;
+    static const int per_sm = getenv("AB") ? atoi(getenv("AB")) : 2;
+    const int blocks = per_sm * cuda->n_sms;
     const size_t part = sizeof(float) * HEADS * (HEAD + SUMMARY);
     a.partial = from.partial, a.flags = from.counters;
     if (part * (size_t)blocks > cuda->partial_bytes) return OP_NOT_SUPPORTED;

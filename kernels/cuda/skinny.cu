@@ -26,7 +26,7 @@ template <class Shape, class Job> struct skinny_call {
     bool add(const struct part_layout &l, int k) {
         typedef typename Shape::T T;
         struct skinny_part &part = plan.part[plan.n_parts];
-        const int rows = plan.tile_rows, atoms = rows / Job::ATOM, tile_groups = rows / 16;
+        const int rows = Shape::ROWS, atoms = rows / Job::ATOM, tile_groups = rows / 16;
         const int first_row = plan.n_parts ? plan.part[plan.n_parts - 1].end_row : 0;
         cuuint32_t box[5] = {SKINNY_CHUNK, (cuuint32_t)rows, 1, 1, 1};
         cuuint64_t sizes[5] = {(cuuint64_t)k, (cuuint64_t)l.n_atoms, 1, 1, 1};
@@ -78,7 +78,7 @@ template <class Shape, class Job> struct skinny_call {
                                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                         Shape::SHARED_BYTES));
         if (status != OP_OK) return status;
-        return launch(cuda, skinny_kernel<Shape, Job>, dim3((unsigned)blocks), Shape::THREADS,
+        return launch(cuda, skinny_kernel<Shape, Job>, dim3((unsigned)blocks), (int)Shape::THREADS,
                       Shape::SHARED_BYTES, job, plan, maps);
     }
 };
@@ -88,13 +88,6 @@ static enum op_status run_shape(struct cuda_device *cuda, const Job &job,
                                 const struct part_layout *parts, int n_parts, const void *x,
                                 int rows, int k) {
     struct skinny_call<Shape, Job> call = {};
-    call.plan.tile_rows = Shape::ROWS;
-    /* tiles of single rows, if they are few, all whole, a block for each */
-    if (Job::ATOM == 1 && (int)Shape::ROWS < (int)SKINNY_M) {
-        const int each = (parts[0].n_atoms + cuda->n_sms - 1) / cuda->n_sms;
-        if (each > Shape::ROWS) return OP_NOT_SUPPORTED;
-        call.plan.tile_rows = (each + 3) / 4 * 4;
-    }
     for (int i = 0; i < n_parts; i++)
         if (!call.add(parts[i], k)) return OP_NOT_SUPPORTED;
     return call.run(cuda, job, x, rows, k);
@@ -129,24 +122,17 @@ static bool can(const struct cuda_device *cuda, const void *w, const void *x, in
 
 /* ---- linear ---- */
 
-static __device__ __forceinline__ float2 load_two(const float *from) {
-    return *(const float2 *)from;
-}
-static __device__ __forceinline__ float2 load_two(const f16 *from) {
-    return __half22float2(*(const __half2 *)from);
-}
-static __device__ __forceinline__ float2 load_two(const bf16 *from) {
-    return __bfloat1622float2(*(const __nv_bfloat162 *)from);
-}
-static __device__ __forceinline__ void store_two(float *to, float2 v) {
-    *(float2 *)to = v;
-}
-static __device__ __forceinline__ void store_two(f16 *to, float2 v) {
-    *(__half2 *)to = __floats2half2_rn(v.x, v.y);
-}
-static __device__ __forceinline__ void store_two(bf16 *to, float2 v) {
-    *(__nv_bfloat162 *)to = __floats2bfloat162_rn(v.x, v.y);
-}
+/* Two neighbours, as they are stored. */
+template <typename T> struct two_of { T first, second; };
+template <> struct __align__(8) two_of<float> {
+    float first, second;
+};
+template <> struct __align__(4) two_of<f16> {
+    f16 first, second;
+};
+template <> struct __align__(4) two_of<bf16> {
+    bf16 first, second;
+};
 
 template <typename T, typename Y> struct skinny_linear_job {
     enum { ATOM = 1 };
@@ -160,7 +146,7 @@ template <typename T, typename Y> struct skinny_linear_job {
         float2 bias;
     };
     struct facts {
-        float2 y;
+        struct two_of<Y> y;
     };
     __device__ struct row_facts rows_of(int row) const {
         if (!bias) return {{0, 0}};
@@ -170,21 +156,24 @@ template <typename T, typename Y> struct skinny_linear_job {
     __device__ void look_up(struct facts &f, int row, int col) const {
         const Y *from = y + (size_t)col * (size_t)n + (size_t)row;
         if (!adds)
-            f.y = make_float2(0, 0);
+            f.y = {from_float<Y>(0), from_float<Y>(0)};
         else if (n % 2 == 0)
-            f.y = load_two(from);
+            f.y = *(const struct two_of<Y> *)from;
         else
-            f.y = make_float2(to_float(from[0]), row + 1 < n ? to_float(from[1]) : 0);
+            f.y = {from[0], row + 1 < n ? from[1] : from_float<Y>(0)};
     }
     __device__ void finish(const struct row_facts &r, const struct facts &f, int row, int col,
                            float2 sums) const {
         Y *to = y + (size_t)col * (size_t)n + (size_t)row;
-        const float2 v = make_float2(sums.x + r.bias.x + f.y.x, sums.y + r.bias.y + f.y.y);
+        const struct two_of<Y> two = {
+            from_float<Y>(sums.x + r.bias.x + to_float(f.y.first)),
+                from_float<Y>(sums.y + r.bias.y + to_float(f.y.second))
+        };
         if (n % 2 == 0) {
-            store_two(to, v);
+            *(struct two_of<Y> *)to = two;
         } else {
-            to[0] = from_float<Y>(v.x);
-            if (row + 1 < n) to[1] = from_float<Y>(v.y);
+            to[0] = two.first;
+            if (row + 1 < n) to[1] = two.second;
         }
     }
 };

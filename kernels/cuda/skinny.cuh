@@ -14,7 +14,8 @@
  * and ends with its first: what it has to leave it leaves first, and who finishes a tile waits only
  * for blocks of lower number.
  *
- * Sums: in float, the chunks of a run in order; to the last run's those of the others in order. All
+ * Sums: in float, the chunks of a run in order (from tile to tile it begins elsewhere, so that not
+ * all blocks want the same piece of x at once); to the last run's those of the others in order. All
  * of it is fixed by the shape and the number of multiprocessors alone.
  */
 #pragma once
@@ -29,34 +30,33 @@ enum {
     SKINNY_MAX_PARTS = 3,
     SKINNY_RING_BYTES = 96 << 10, /* two blocks have room on a multiprocessor */
     SKINNY_MOST_PARTIAL_BYTES = 128 * 64 * 4,
-    SKINNY_ALL_CONSUMERS = 1, /* a named barrier */
-    SKINNY_OWN_WARPGROUP = 2, /* and those of the warpgroups */
+    SKINNY_CONSUMERS = 1, /* a named barrier */
 };
 
-/* MOST_ROWS: of a tile; the warpgroups have 64 each, or fewer where that makes whole tiles. */
-template <typename Type, int COLUMNS, int MOST_ROWS, int RING_BYTES> struct skinny_shape {
+/* TILE_ROWS: 64, or 128 that are finished one half after the other. */
+template <typename Type, int COLUMNS, int TILE_ROWS, int RING_BYTES> struct skinny_shape {
     typedef Type T;
     enum {
         COLS = COLUMNS,
-        ROWS = MOST_ROWS,
-        WARPGROUPS = (ROWS + SKINNY_M - 1) / SKINNY_M,
-        CONSUMERS = WARPGROUP * WARPGROUPS,
-        THREADS = CONSUMERS + WARP,
+        ROWS = TILE_ROWS,
+        HALVES = ROWS / SKINNY_M,
+        THREADS = WARPGROUP + WARP,
         W_BYTES = ROWS * SKINNY_ROW_BYTES,
         X_BYTES = COLS * SKINNY_ROW_BYTES,
         STAGE_BYTES = W_BYTES + X_BYTES,
         STAGES = RING_BYTES / STAGE_BYTES,
-        VALUES = COLS / 2, /* sums of a thread */
-        /* sums change hands through shared memory, some columns of a warpgroup at a time, which
-         * are PITCH floats apart so that no two of a warp's lanes meet in a bank */
+        VALUES = COLS / 2, /* sums of a thread in a half */
+        /* sums change hands through shared memory, some columns at a time, which are PITCH floats
+         * apart so that no two of a warp's lanes meet in a bank */
         TURN = COLS < 16 ? COLS : 16,
         PITCH = SKINNY_M + 4,
         TURN_BYTES = TURN * PITCH * 4,
-        /* what wgmma reads beyond a tile of less than 64 rows is there, whatever it is */
-        RING = STAGES * STAGE_BYTES + (ROWS < SKINNY_M ? SKINNY_M * SKINNY_ROW_BYTES : 0),
+        RING = STAGES * STAGE_BYTES,
         SHARED_BYTES =
-            1024 + RING + WARPGROUPS * TURN_BYTES, /* the ring is at a multiple of 1024 */
+            1024 + RING + TURN_BYTES, /* the ring is at a multiple of 1024 */
         PARTIAL_BYTES = ROWS * COLS * 4,
+        /* have the threads registers for what is added to the sums, beside the sums? */
+        LOOKS_EARLY = COLS <= 32 && HALVES == 1,
     };
 };
 
@@ -74,7 +74,6 @@ struct skinny_part {
 struct skinny_plan {
     struct skinny_part part[SKINNY_MAX_PARTS];
     int n_parts, n_tiles, n_chunks, n_cols;
-    int tile_rows;
     float2 *partial; /* [blocks, COLS, ROWS / 2]: PARTIAL_BYTES */
     int *flags;      /* [blocks]: is there a partial result? 0 between launches */
 };
@@ -170,14 +169,14 @@ static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &
             const int tile = s.tile - part.first_tile, head = tile / part.tiles_per_head;
             const int row = tile * part.row_step,
                       group = tile % part.tiles_per_head * part.group_step;
+            const int shift = s.tile; /* blocks that run side by side want other pieces of x */
             for (int chunk = s.begin; chunk < s.end; chunk++, count++) {
                 if (is_first && count == STAGES) break;
                 char *w = ring + stage * Shape::STAGE_BYTES;
-                const int k = chunk * SKINNY_CHUNK;
+                const int k = (chunk + shift) % p.n_chunks * SKINNY_CHUNK;
                 if (!is_first && count >= STAGES) barrier_wait(&b.empty[stage], parity, 1);
                 if (is_first || count >= STAGES) {
-                    barrier_arrive_expecting(&b.full[stage],
-                                             p.tile_rows * SKINNY_ROW_BYTES + Shape::X_BYTES);
+                    barrier_arrive_expecting(&b.full[stage], Shape::STAGE_BYTES);
                     skinny_copy_w(w, &maps.part[i], k, row, group, head * part.head_step,
                                   &b.full[stage], policy);
                 }
@@ -196,22 +195,25 @@ static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &
 /* Multiplies a segment's chunks. */
 template <class Shape>
 static __device__ __forceinline__ void
-skinny_multiply(float (&sums)[Shape::VALUES], int n_chunks, const char *ring,
+skinny_multiply(float (&sums)[Shape::HALVES][Shape::VALUES], int n_chunks, const char *ring,
                 struct skinny_barriers<Shape::STAGES> &b, int &stage, unsigned &parity) {
-    const int warpgroup = __shfl_sync(~0u, (int)threadIdx.x / WARPGROUP, 0);
     const bool arrives = threadIdx.x % WARP == 0;
     int previous = -1;
     for (int chunk = 0; chunk < n_chunks; chunk++) {
         const char *w = ring + stage * Shape::STAGE_BYTES;
         const uint64_t x = matrix_in_shared(w + Shape::W_BYTES, 1024, 0);
-        const uint64_t a = matrix_in_shared(w + warpgroup * (SKINNY_M * SKINNY_ROW_BYTES), 1024, 0);
         barrier_wait(&b.full[stage], parity, 2);
-        hold(sums);
+#pragma unroll
+        for (int h = 0; h < Shape::HALVES; h++) hold(sums[h]);
         wgmma_begin();
 #pragma unroll
-        for (int i = 0; i < SKINNY_CHUNK / 16; i++)
-            wgmma_rows<typename Shape::T>(sums, advance(a, 32 * i), advance(x, 32 * i),
-                                          chunk > 0 || i > 0);
+        for (int h = 0; h < Shape::HALVES; h++) {
+            const uint64_t a = matrix_in_shared(w + h * (SKINNY_M * SKINNY_ROW_BYTES), 1024, 0);
+#pragma unroll
+            for (int i = 0; i < SKINNY_CHUNK / 16; i++)
+                wgmma_rows<typename Shape::T>(sums[h], advance(a, 32 * i), advance(x, 32 * i),
+                                              chunk > 0 || i > 0);
+        }
         wgmma_commit();
         wgmma_wait<1>(); /* the chunk before is done with */
         if (previous >= 0 && arrives) barrier_arrive(&b.empty[previous]);
@@ -219,49 +221,55 @@ skinny_multiply(float (&sums)[Shape::VALUES], int n_chunks, const char *ring,
         if (++stage == Shape::STAGES) stage = 0, parity ^= 1;
     }
     wgmma_wait<0>();
-    hold(sums);
+#pragma unroll
+    for (int h = 0; h < Shape::HALVES; h++) hold(sums[h]);
     if (arrives) barrier_arrive(&b.empty[previous]);
 }
 
 /*
  * Job: what becomes of the sums, which come in pairs of rows: of two neighbours, or those of an
- * atom of two rows. `row`: the number of the first one, or of the atom. enum { ATOM }; rows of an
- * atom, 1 or 2 struct facts                        what finish() needs beside the sums:
- *   facts_of(row, col)                    weights and the batch's facts, before the wait
- *   look_up(facts &, row, col)            what earlier kernels wrote
- *   finish(facts, row, col, sums)
+ * atom of two rows. `row`: the number of the first one, or of the atom.
+ *
+ *   enum { ATOM };                   rows of an atom, 1 or 2
+ *   struct row_facts, facts          what finish() needs beside the sums: of a pair, and of each of
+ *                                    its columns
+ *   rows_of(row)                     weights
+ *   begin(facts &, row, col)         the batch's facts, before the wait
+ *   look_up(facts &, row, col)       what earlier kernels wrote
+ *   finish(row_facts, facts, row, col, sums)
  */
 template <class Shape, class Job> struct skinny_finisher {
     enum { COLUMNS = Shape::COLS / 4 }; /* of a thread: every fourth */
     const Job &job;
     const struct skinny_plan &p;
-    float *turn; /* shared memory of the warpgroup */
-    const int lane, warp, warpgroup;
-    int tile, row;
-    bool has_rows;
+    float *turn; /* shared memory */
+    const int lane;
+    int warp, tile, half, row;
+    bool has_rows, has_looked;
     typename Job::row_facts row_facts;
     typename Job::facts facts[COLUMNS];
     float2 values[COLUMNS];
 
     __device__ skinny_finisher(const Job &j, const struct skinny_plan &plan, float *shared)
-        : job(j), p(plan), lane((int)threadIdx.x % WARP), warp((int)threadIdx.x / WARP % 4),
-          warpgroup((int)threadIdx.x / WARPGROUP) {
-        turn = shared + warpgroup * (Shape::TURN_BYTES / 4);
-    }
+        : job(j), p(plan), turn(shared), lane((int)threadIdx.x % WARP),
+          warp((int)threadIdx.x / WARP), tile(-1), half(-1) {}
     __device__ int col_of(int i) const {
         return i * 4 + warp;
     }
     /* Where this thread's column i of a block's partial results is. */
-    __device__ float2 *partial(int block, int i) const {
+    __device__ float2 *partial(int block, int of_half, int i) const {
         return p.partial + (size_t)block * (Shape::PARTIAL_BYTES / 8) +
-               col_of(i) * (Shape::ROWS / 2) + warpgroup * (SKINNY_M / 2) + lane;
+               col_of(i) * (Shape::ROWS / 2) + of_half * (SKINNY_M / 2) + lane;
     }
-    __device__ __forceinline__ void begin(int of) {
+    /* What can be known of a half of a tile before its sums, unless it is known already. */
+    __device__ __forceinline__ void begin(int of, int of_half) {
+        if (tile == of && half == of_half) return;
         const struct skinny_part &part = p.part[skinny_part_of(p, of)];
-        const int pair = warpgroup * (SKINNY_M / 2) + lane, first = of - part.first_tile;
-        tile = of;
-        row = part.first_row + first * (p.tile_rows / Job::ATOM) + pair * (2 / Job::ATOM);
-        has_rows = row < part.end_row && pair * 2 < p.tile_rows;
+        const int pair = of_half * (SKINNY_M / 2) + lane, first = of - part.first_tile;
+        tile = of, half = of_half;
+        row = part.first_row + first * (Shape::ROWS / Job::ATOM) + pair * (2 / Job::ATOM);
+        has_rows = row < part.end_row;
+        has_looked = false;
         row_facts = job.rows_of(has_rows ? row : 0);
 #pragma unroll
         for (int i = 0; i < COLUMNS; i++)
@@ -269,17 +277,19 @@ template <class Shape, class Job> struct skinny_finisher {
     }
     /* From the threads that multiplied, which have two columns of row r and of r + 8 of each 16. */
     __device__ __forceinline__ void take(const float (&sums)[Shape::VALUES]) {
+        /* addresses are made when they are needed: the registers are the sums' until then */
+        asm volatile("" : "+r"(row), "+r"(warp)::"memory");
         const int first = Job::ATOM == 1 ? 2 * lane : lane / 8 * 16 + lane % 8;
         const int second = first + (Job::ATOM == 1 ? 1 : 8);
 #pragma unroll
         for (int from = 0; from < Shape::COLS; from += Shape::TURN) {
-            named_wait(SKINNY_OWN_WARPGROUP + warpgroup, WARPGROUP);
+            named_wait(SKINNY_CONSUMERS, WARPGROUP);
 #pragma unroll
             for (int i = from / 2; i < (from + Shape::TURN) / 2; i++) {
                 const int col = i / 4 * 8 + lane % 4 * 2 + i % 2 - from;
                 turn[col * Shape::PITCH + warp * 16 + lane / 4 + i / 2 % 2 * 8] = sums[i];
             }
-            named_wait(SKINNY_OWN_WARPGROUP + warpgroup, WARPGROUP);
+            named_wait(SKINNY_CONSUMERS, WARPGROUP);
 #pragma unroll
             for (int i = from / 4; i < (from + Shape::TURN) / 4; i++) {
                 const float *column = turn + (col_of(i) - from) * Shape::PITCH;
@@ -287,37 +297,42 @@ template <class Shape, class Job> struct skinny_finisher {
             }
         }
     }
-    /* This block's sums, for the one that finishes the tile. */
-    __device__ __forceinline__ void leave() {
+    /* This block's sums, for the one that finishes the tile; leave() when all of them are there. */
+    __device__ __forceinline__ void put_down(int of_half) {
 #pragma unroll
         for (int i = 0; i < COLUMNS; i++)
-            if (col_of(i) < p.n_cols) __stcg(partial((int)blockIdx.x, i), values[i]);
-        named_wait(SKINNY_ALL_CONSUMERS, Shape::CONSUMERS);
+            if (col_of(i) < p.n_cols) __stcg(partial((int)blockIdx.x, of_half, i), values[i]);
+    }
+    __device__ __forceinline__ void leave() {
+        named_wait(SKINNY_CONSUMERS, WARPGROUP);
         if (threadIdx.x == 0) {
             __threadfence();
             atomicExch(p.flags + blockIdx.x, 1);
         }
     }
-    /* Adds what the blocks from `first` to the one before this have left. */
-    __device__ __forceinline__ void gather(int first) {
-        for (int block = first + (int)threadIdx.x; block < (int)blockIdx.x;
-             block += Shape::CONSUMERS) {
+    /* Until the blocks from `first` to the one before this have left their sums. */
+    __device__ __forceinline__ void await(int first) {
+        for (int block = first + (int)threadIdx.x; block < (int)blockIdx.x; block += WARPGROUP) {
             while (atomicAdd(p.flags + block, 0) == 0) {
             }
             p.flags[block] = 0;
             __threadfence();
         }
-        named_wait(SKINNY_ALL_CONSUMERS, Shape::CONSUMERS);
+        named_wait(SKINNY_CONSUMERS, WARPGROUP);
+    }
+    __device__ __forceinline__ void pick_up(int first, int of_half) {
         for (int block = first; block < (int)blockIdx.x; block++) {
-            float2 other[COLUMNS];
 #pragma unroll
-            for (int i = 0; i < COLUMNS; i++)
-                other[i] = col_of(i) < p.n_cols ? __ldcg(partial(block, i)) : make_float2(0, 0);
-#pragma unroll
-            for (int i = 0; i < COLUMNS; i++) values[i].x += other[i].x, values[i].y += other[i].y;
+            for (int i = 0; i < COLUMNS; i++) {
+                if (col_of(i) >= p.n_cols) continue;
+                const float2 other = __ldcg(partial(block, of_half, i));
+                values[i].x += other.x, values[i].y += other.y;
+            }
         }
     }
     __device__ __forceinline__ void look_up() {
+        if (has_looked) return;
+        has_looked = true;
 #pragma unroll
         for (int i = 0; i < COLUMNS; i++)
             if (has_rows && col_of(i) < p.n_cols) job.look_up(facts[i], row, col_of(i));
@@ -340,35 +355,43 @@ static __global__ void __launch_bounds__(Shape::THREADS, 2)
     if (threadIdx.x == 0) {
         for (int i = 0; i < Shape::STAGES; i++) {
             barrier_init(&barriers.full[i], 1);
-            barrier_init(&barriers.empty[i], Shape::CONSUMERS / WARP);
+            barrier_init(&barriers.empty[i], WARPGROUP / WARP);
         }
         barriers_are_ready();
     }
     __syncthreads();
-    if (threadIdx.x >= Shape::CONSUMERS) {
-        if (threadIdx.x == Shape::CONSUMERS) skinny_produce<Shape>(p, maps, ring, barriers);
+    if (threadIdx.x >= WARPGROUP) {
+        if (threadIdx.x == WARPGROUP) skinny_produce<Shape>(p, maps, ring, barriers);
         return;
     }
 
     struct skinny_walk walk(p);
     struct skinny_segment s;
-    float sums[Shape::VALUES];
+    float sums[Shape::HALVES][Shape::VALUES];
     int stage = 0;
     unsigned parity = 0;
     skinny_finisher<Shape, Job> finisher(job, p, (float *)(ring + Shape::RING));
     /* the tile that this block finishes first, most often the only one */
-    finisher.begin(max(walk.end / p.n_chunks - 1, 0));
+    finisher.begin(max(walk.end / p.n_chunks - 1, 0), 0);
     wait_for_previous();
+    if (Shape::LOOKS_EARLY) finisher.look_up();
     while (walk.next(p, &s)) {
+        const bool is_owner = s.end == p.n_chunks, is_shared = is_owner && s.begin > 0;
+        const int first = is_shared ? skinny_block_of(p, s.tile * p.n_chunks) : 0;
         skinny_multiply<Shape>(sums, s.end - s.begin, ring, barriers, stage, parity);
-        finisher.take(sums);
-        if (s.end < p.n_chunks) {
-            finisher.leave();
-            continue;
+#pragma unroll
+        for (int half = 0; half < Shape::HALVES; half++) {
+            if (is_owner) finisher.begin(s.tile, half);
+            finisher.take(sums[half]);
+            if (!is_owner) {
+                finisher.put_down(half);
+                continue;
+            }
+            finisher.look_up();
+            if (is_shared && half == 0) finisher.await(first);
+            if (is_shared) finisher.pick_up(first, half);
+            finisher.finish();
         }
-        if (s.tile != finisher.tile) finisher.begin(s.tile);
-        finisher.look_up();
-        if (s.begin > 0) finisher.gather(skinny_block_of(p, s.tile * p.n_chunks));
-        finisher.finish();
+        if (!is_owner) finisher.leave();
     }
 }

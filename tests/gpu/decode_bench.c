@@ -397,6 +397,8 @@ int main(int argc, char **argv) {
             decode(16, 512);
             decode(64, 1024);
         }
+        int n_seqs, context; /* "16x512" */
+        if (sscanf(what, "%dx%d", &n_seqs, &context) == 2) decode(n_seqs, context);
         if (strcmp(what, "batch-ops") == 0) {
             op_times(8, 1, 512);
             op_times(16, 1, 512);

@@ -126,19 +126,16 @@ struct variant {
 #cols " x " #tile ", ring of " #ring " KB", cols / 2 + 1, cols,                            \
             run_variant < skinny_shape < T, cols, tile, (ring) << 10>>                             \
     }
-/* columns x most rows of a tile; tiles below 64 rows are whole, where they are */
+/* columns x rows of a tile */
 static const struct variant variants[] = {
     {"cuBLASLt", 1, 64, run_cublas},
     V(8, 64, 104),
-    V(8, 32, 104),
-    V(16, 64, 96),
+    V(16, 64, 64),
     V(16, 64, 104),
-    V(16, 32, 104),
-    V(16, 128, 96),
     V(32, 64, 104),
-    V(32, 32, 104),
+    V(32, 128, 104),
     V(64, 64, 104),
-    V(64, 128, 96),
+    V(64, 128, 104),
 };
 
 static double time_of(const struct variant &v, const struct product &p, int rows) {

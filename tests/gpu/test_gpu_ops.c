@@ -671,7 +671,7 @@ static void test_gate_up(void **state) {
     if (is_small) return;
     check_gate_up(1, 896, 4864);
     check_gate_up(1, 3584, 1000);
-    for (int n_rows = 12; n_rows <= 64; n_rows += 13) check_gate_up(n_rows, 1032, 4872);
+    for (int n_rows = 12; n_rows <= 64; n_rows += 13) check_gate_up(n_rows, 1032, 488);
 }
 
 static void test_head(void **state) {
