@@ -215,9 +215,9 @@ template <typename T> static enum op_status qkv(struct cuda_device *cuda, const 
     if (is_aligned && rows == 1)
         status = gemv_normed<T>(cuda, raw, n_atoms, hidden, op->x, NULL, op->norm, op->eps);
     if (status == OP_NOT_SUPPORTED) {
-        TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
-        if (rows >= SKINNY_LEAST_ROWS) status = skinny_qkv(cuda, op, h);
+        if (rows >= SKINNY_LEAST_ROWS) status = skinny_qkv(cuda, op);
         if (status != OP_NOT_SUPPORTED) return status;
+        TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
         if (is_aligned && rows <= GEMV_MAX_COLS)
             status = gemv<T>(cuda, raw, n_atoms, hidden, rows, h, NULL);
     }
@@ -268,8 +268,9 @@ static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up 
     if (is_aligned && rows == 1)
         status = gemv_normed<T>(cuda, job, n, hidden, op->x, NULL, op->norm, op->eps);
     if (status != OP_NOT_SUPPORTED) return status;
+    if (rows >= SKINNY_LEAST_ROWS) status = skinny_gate_up(cuda, op);
+    if (status != OP_NOT_SUPPORTED) return status;
     TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
-    if (rows >= SKINNY_LEAST_ROWS) status = skinny_gate_up(cuda, op, h);
     if (is_aligned && status == OP_NOT_SUPPORTED && rows <= GEMV_MAX_COLS)
         status = gemv<T>(cuda, job, n, hidden, rows, h, NULL);
     if (status != OP_NOT_SUPPORTED) return status;

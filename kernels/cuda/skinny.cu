@@ -8,6 +8,31 @@ template <typename T> constexpr enum format format_of = is_bf16<T> ? FORMAT_BF16
 
 /* ---- the host's side ---- */
 
+/* x, and the norm that the kernel gives it on the way in, if any. */
+struct input {
+    const void *x;
+    const float *norm;
+    float eps;
+};
+
+/*
+ * bfloat16 is normalised on the way in (skinny_normer), where the chunks are whole. Half has not
+ * the range for it: a kernel of its own writes rms_norm(x) to `h`.
+ */
+template <typename T> constexpr bool norms_on_the_way = is_bf16<T>;
+
+template <typename T>
+static enum op_status input_of(struct cuda_device *cuda, struct input *out, const void *x,
+                               const float *norm, float eps, void *h, int rows, int k) {
+    if (norms_on_the_way<T>) {
+        *out = {x, norm, eps};
+        return k % SKINNY_CHUNK == 0 && (uintptr_t)norm % 16 == 0 ? OP_OK : OP_NOT_SUPPORTED;
+    }
+    *out = {h, NULL, 0};
+    const struct op_rms_norm op = {h, x, norm, rows, k, eps};
+    return cuda_rms_norm(cuda, &op);
+}
+
 /*
  * One part of a matrix: `heads` heads of `groups` groups of eight atoms; the bytes from an atom to
  * the next, from its first row to its second, from a head to the next.
@@ -67,13 +92,14 @@ template <class Shape, class Job> struct skinny_call {
         const long long n = (long long)plan.n_tiles * plan.n_chunks;
         if (n > INT32_MAX) return OP_NOT_SUPPORTED;
         const int blocks = n < cuda->n_sms ? (int)n : cuda->n_sms;
-        const size_t flag_bytes = (size_t)cuda->n_sms * 4 / 1024 * 1024 + 1024;
+        const size_t n_sms = (size_t)cuda->n_sms;
         enum op_status status =
             cuda_workspace(cuda, &cuda->product_memory,
-                           flag_bytes + (size_t)cuda->n_sms * SKINNY_MOST_PARTIAL_BYTES);
+                           n_sms * (SKINNY_MOST_PARTIAL_BYTES + SKINNY_MOST_COLS * 4 + 4));
         if (status != OP_OK) return status;
-        plan.flags = (int *)cuda->product_memory.at;
-        plan.partial = (float2 *)((char *)cuda->product_memory.at + flag_bytes);
+        plan.partial = (float2 *)cuda->product_memory.at;
+        plan.squares = (float *)((char *)plan.partial + n_sms * SKINNY_MOST_PARTIAL_BYTES);
+        plan.flags = (int *)(plan.squares + n_sms * SKINNY_MOST_COLS);
         status = cuda_status(cuda, cudaFuncSetAttribute((const void *)skinny_kernel<Shape, Job>,
                                                         cudaFuncAttributeMaxDynamicSharedMemorySize,
                                                         Shape::SHARED_BYTES));
@@ -85,12 +111,13 @@ template <class Shape, class Job> struct skinny_call {
 
 template <class Shape, class Job>
 static enum op_status run_shape(struct cuda_device *cuda, const Job &job,
-                                const struct part_layout *parts, int n_parts, const void *x,
+                                const struct part_layout *parts, int n_parts, const struct input &x,
                                 int rows, int k) {
     struct skinny_call<Shape, Job> call = {};
+    call.plan.norm = x.norm, call.plan.norm_eps = x.eps;
     for (int i = 0; i < n_parts; i++)
         if (!call.add(parts[i], k)) return OP_NOT_SUPPORTED;
-    return call.run(cuda, job, x, rows, k);
+    return call.run(cuda, job, x.x, rows, k);
 }
 
 /* Tiles of 64 rows where few columns make x cheap: more of them are whole. */
@@ -101,7 +128,7 @@ template <typename T> using shape_64 = skinny_shape<T, 64, 128, SKINNY_RING_BYTE
 
 template <typename T, class Job>
 static enum op_status run_rows(struct cuda_device *cuda, const Job &job,
-                               const struct part_layout *parts, int n_parts, const void *x,
+                               const struct part_layout *parts, int n_parts, const struct input &x,
                                int rows, int k) {
     if (rows <= 8) return run_shape<shape_8<T>>(cuda, job, parts, n_parts, x, rows, k);
     if (rows <= 16) return run_shape<shape_16<T>>(cuda, job, parts, n_parts, x, rows, k);
@@ -135,7 +162,7 @@ template <> struct __align__(4) two_of<bf16> {
 };
 
 template <typename T, typename Y> struct skinny_linear_job {
-    enum { ATOM = 1 };
+    enum { ATOM = 1, NORMS = 0 };
     Y *y;
     const float *bias; /* or NULL */
     int n;
@@ -183,7 +210,7 @@ static enum op_status linear_to(struct cuda_device *cuda, const struct op_linear
     const int n = op->w->rows, k = op->w->cols;
     const struct skinny_linear_job<T, Y> job = { (Y *)op->y, op->bias, n, op->accumulate };
     const struct part_layout part = {op->w->data, n, 1, 0, (cuuint64_t)k * sizeof(T), 0, 0};
-    return run_rows<T>(cuda, job, &part, 1, op->x, op->rows, k);
+    return run_rows<T>(cuda, job, &part, 1, {op->x, NULL, 0}, op->rows, k);
 }
 
 template <typename T>
@@ -199,7 +226,7 @@ enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *o
 /* ---- gate_up ---- */
 
 template <typename T> struct skinny_gate_up_job {
-    enum { ATOM = 2 };
+    enum { ATOM = 2, NORMS = norms_on_the_way<T> };
     T *y;
     int n;
     bool is_up_first; /* in memory, and so in an atom */
@@ -219,8 +246,7 @@ template <typename T> struct skinny_gate_up_job {
 };
 
 template <typename T>
-static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up *op,
-                              const void *h) {
+static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up *op) {
     const int n = op->gate->rows, k = op->gate->cols;
     const char *gate = (const char *)op->gate->data, *up = (const char *)op->up->data;
     const bool is_up_first = up < gate;
@@ -232,22 +258,26 @@ static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up 
                                      (cuuint64_t)k * sizeof(T),
                                      (cuuint64_t)(is_up_first ? gate - up : up - gate),
                                      16};
-    return run_rows<T>(cuda, job, &part, 1, h, op->rows, k);
+    struct input x;
+    const enum op_status status =
+        input_of<T>(cuda, &x, op->x, op->norm, op->eps, op->scratch, op->rows, k);
+    return status == OP_OK ? run_rows<T>(cuda, job, &part, 1, x, op->rows, k) : status;
 }
 
-enum op_status skinny_gate_up(struct cuda_device *cuda, const struct op_gate_up *op,
-                              const void *h) {
-    if (!can(cuda, op->gate->data, h, op->rows, op->gate->cols) ||
-        (uintptr_t)op->up->data % 16 != 0 || op->gate->rows % 8 != 0)
+enum op_status skinny_gate_up(struct cuda_device *cuda, const struct op_gate_up *op) {
+    const int k = op->gate->cols;
+    if (!can(cuda, op->gate->data, op->x, op->rows, k) ||
+        !can(cuda, op->gate->data, op->scratch, op->rows, k) || (uintptr_t)op->up->data % 16 != 0 ||
+        op->gate->rows % 8 != 0)
         return OP_NOT_SUPPORTED;
-    return FOR_16_BITS(cuda, gate_up, cuda, op, h);
+    return FOR_16_BITS(cuda, gate_up, cuda, op);
 }
 
 /* ---- qkv ---- */
 
 /* Atoms are the pairs that are rotated together, of the heads of q, k and v in this order. */
 template <typename T> struct skinny_qkv_job {
-    enum { ATOM = 2 };
+    enum { ATOM = 2, NORMS = norms_on_the_way<T> };
     T *q;
     const float *q_bias, *k_bias, *v_bias; /* or NULL */
     struct rope_params rope;
@@ -307,8 +337,7 @@ template <typename T> struct skinny_qkv_job {
     }
 };
 
-template <typename T>
-static enum op_status qkv(struct cuda_device *cuda, const struct op_qkv *op, const void *h) {
+template <typename T> static enum op_status qkv(struct cuda_device *cuda, const struct op_qkv *op) {
     const int k = op->wq->cols, n = op->rope.head_size, n_pairs = n / 2;
     const cuuint64_t row = (cuuint64_t)k * sizeof(T);
     const cuuint64_t atom = op->rope.interleaved ? 2 * row : row;
@@ -326,14 +355,19 @@ static enum op_status qkv(struct cuda_device *cuda, const struct op_qkv *op, con
                     atom,
                     pair,
                     (cuuint64_t)n * row};
-    return run_rows<T>(cuda, job, parts, 3, h, op->batch->n_rows, k);
+    struct input x;
+    const int rows = op->batch->n_rows;
+    const enum op_status status =
+        input_of<T>(cuda, &x, op->x, op->norm, op->eps, op->scratch, rows, k);
+    return status == OP_OK ? run_rows<T>(cuda, job, parts, 3, x, rows, k) : status;
 }
 
-enum op_status skinny_qkv(struct cuda_device *cuda, const struct op_qkv *op, const void *h) {
+enum op_status skinny_qkv(struct cuda_device *cuda, const struct op_qkv *op) {
     const int rows = op->batch->n_rows, k = op->wq->cols;
-    if (!can(cuda, op->wq->data, h, rows, k) || !can(cuda, op->wk->data, h, rows, k) ||
-        !can(cuda, op->wv->data, h, rows, k) || op->rope.head_size % 16 != 0 || op->q_norm ||
+    if (!can(cuda, op->wq->data, op->x, rows, k) ||
+        !can(cuda, op->wk->data, op->scratch, rows, k) ||
+        !can(cuda, op->wv->data, op->x, rows, k) || op->rope.head_size % 16 != 0 || op->q_norm ||
         op->k_norm)
         return OP_NOT_SUPPORTED;
-    return FOR_16_BITS(cuda, qkv, cuda, op, h);
+    return FOR_16_BITS(cuda, qkv, cuda, op);
 }

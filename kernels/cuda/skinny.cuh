@@ -21,6 +21,7 @@
 #pragma once
 
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/fragments.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 enum {
@@ -29,7 +30,8 @@ enum {
     SKINNY_M = 64, /* rows of a product */
     SKINNY_MAX_PARTS = 3,
     SKINNY_RING_BYTES = 96 << 10, /* two blocks have room on a multiprocessor */
-    SKINNY_MOST_PARTIAL_BYTES = 128 * 64 * 4,
+    SKINNY_MOST_COLS = 64,
+    SKINNY_MOST_PARTIAL_BYTES = 128 * SKINNY_MOST_COLS * 4,
     SKINNY_CONSUMERS = 1, /* a named barrier */
 };
 
@@ -52,8 +54,9 @@ template <typename Type, int COLUMNS, int TILE_ROWS, int RING_BYTES> struct skin
         PITCH = SKINNY_M + 4,
         TURN_BYTES = TURN * PITCH * 4,
         RING = STAGES * STAGE_BYTES,
-        SHARED_BYTES =
-            1024 + RING + TURN_BYTES, /* the ring is at a multiple of 1024 */
+        SCALES = STAGES * SKINNY_CHUNK * 4, /* the norm's weights of the ring's chunks */
+        /* the ring is at a multiple of 1024; sums of squares are last */
+        SHARED_BYTES = 1024 + RING + TURN_BYTES + SCALES + COLS * 4,
         PARTIAL_BYTES = ROWS * COLS * 4,
         /* have the threads registers for what is added to the sums, beside the sums? */
         LOOKS_EARLY = COLS <= 32 && HALVES == 1,
@@ -74,8 +77,11 @@ struct skinny_part {
 struct skinny_plan {
     struct skinny_part part[SKINNY_MAX_PARTS];
     int n_parts, n_tiles, n_chunks, n_cols;
-    float2 *partial; /* [blocks, COLS, ROWS / 2]: PARTIAL_BYTES */
-    int *flags;      /* [blocks]: is there a partial result? 0 between launches */
+    float2 *partial;   /* [blocks, COLS, ROWS / 2]: PARTIAL_BYTES */
+    float *squares;    /* [blocks, SKINNY_MOST_COLS], where x is normalised */
+    int *flags;        /* [blocks]: is there a partial result? 0 between launches */
+    const float *norm; /* [k]: the norm's weights, or NULL */
+    float norm_eps;
 };
 struct skinny_maps {
     CUtensorMap x;
@@ -148,14 +154,22 @@ static __device__ __forceinline__ void skinny_copy_x(void *to, const CUtensorMap
                  : "memory");
 }
 
+static __device__ __forceinline__ void skinny_copy_scales(void *to, const float *from,
+                                                          uint64_t *barrier) {
+    asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes"
+                 " [%0], [%1], %2, [%3];" ::"r"(shared_address(to)),
+                 "l"(from), "n"(SKINNY_CHUNK * 4), "r"(shared_address(barrier))
+                 : "memory");
+}
+
 template <int STAGES> struct skinny_barriers { uint64_t full[STAGES], empty[STAGES]; };
 
 /* One thread brings it all. */
-template <class Shape>
-static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &p,
-                                                      const struct skinny_maps &maps, char *ring,
-                                                      struct skinny_barriers<Shape::STAGES> &b) {
-    enum { STAGES = Shape::STAGES };
+template <class Shape, bool NORMS>
+static __device__ __forceinline__ void
+skinny_produce(const struct skinny_plan &p, const struct skinny_maps &maps, char *ring,
+               float *scales, struct skinny_barriers<Shape::STAGES> &b) {
+    enum { STAGES = Shape::STAGES, BYTES = Shape::STAGE_BYTES + (NORMS ? SKINNY_CHUNK * 4 : 0) };
     const uint64_t policy = skinny_read_once();
     struct skinny_segment s;
     /* the ring's first round: weights before the wait, x behind it */
@@ -176,7 +190,10 @@ static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &
                 const int k = (chunk + shift) % p.n_chunks * SKINNY_CHUNK;
                 if (!is_first && count >= STAGES) barrier_wait(&b.empty[stage], parity, 1);
                 if (is_first || count >= STAGES) {
-                    barrier_arrive_expecting(&b.full[stage], Shape::STAGE_BYTES);
+                    barrier_arrive_expecting(&b.full[stage], BYTES);
+                    if (NORMS)
+                        skinny_copy_scales(scales + stage * SKINNY_CHUNK, p.norm + k,
+                                           &b.full[stage]);
                     skinny_copy_w(w, &maps.part[i], k, row, group, head * part.head_step,
                                   &b.full[stage], policy);
                 }
@@ -192,17 +209,72 @@ static __device__ __forceinline__ void skinny_produce(const struct skinny_plan &
 
 /* ---- the kernel ---- */
 
+/*
+ * x in shared memory becomes x times the norm's weights; the sums of its squares come along, and
+ * scale the product's sums in the end: so nobody has to see all of a row first. (bfloat16 has the
+ * range for it.) A thread has the same 16 bytes of every chunk, of some rows.
+ */
+template <class Shape> struct skinny_normer {
+    enum { PIECES = (Shape::COLS + 15) / 16 };
+    float squares[PIECES];
+
+    __device__ void clear() {
+#pragma unroll
+        for (int i = 0; i < PIECES; i++) squares[i] = 0;
+    }
+    __device__ __forceinline__ void scale(char *x, const float *scales) {
+        const int row = (int)threadIdx.x / 8, place = (int)threadIdx.x % 8;
+        if (row >= Shape::COLS) return;
+        const float4 *of = (const float4 *)(scales + (place ^ (row % 8)) * 8); /* the swizzle */
+        const float4 low = of[0], high = of[1];
+        const float weights[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+        for (int i = 0; i < PIECES; i++) {
+            uint4 *at = (uint4 *)(x + (row + 16 * i) * SKINNY_ROW_BYTES + place * 16);
+            float v[8];
+            unpack<typename Shape::T>(*at, v);
+#pragma unroll
+            for (int k = 0; k < 8; k++) {
+                squares[i] += v[k] * v[k];
+                v[k] *= weights[k];
+            }
+            *at = make_uint4(
+                pack_two<typename Shape::T>(v[0], v[1]), pack_two<typename Shape::T>(v[2], v[3]),
+                pack_two<typename Shape::T>(v[4], v[5]), pack_two<typename Shape::T>(v[6], v[7]));
+        }
+        stores_are_ready();
+    }
+    /* To squares [COLS] of the block, which are to be seen after the next barrier. */
+    __device__ void leave(float *of_block) {
+        const int row = (int)threadIdx.x / 8;
+#pragma unroll
+        for (int i = 0; i < PIECES; i++) {
+#pragma unroll
+            for (int step = 4; step > 0; step /= 2)
+                squares[i] += __shfl_xor_sync(~0u, squares[i], step);
+            if (threadIdx.x % 8 == 0 && row < Shape::COLS) of_block[row + 16 * i] = squares[i];
+        }
+    }
+};
+
 /* Multiplies a segment's chunks. */
-template <class Shape>
+template <class Shape, bool NORMS>
 static __device__ __forceinline__ void
-skinny_multiply(float (&sums)[Shape::HALVES][Shape::VALUES], int n_chunks, const char *ring,
-                struct skinny_barriers<Shape::STAGES> &b, int &stage, unsigned &parity) {
+skinny_multiply(float (&sums)[Shape::HALVES][Shape::VALUES], int n_chunks, char *ring,
+                const float *scales, float *squares, struct skinny_barriers<Shape::STAGES> &b,
+                int &stage, unsigned &parity) {
     const bool arrives = threadIdx.x % WARP == 0;
     int previous = -1;
+    struct skinny_normer<Shape> normer;
+    normer.clear();
     for (int chunk = 0; chunk < n_chunks; chunk++) {
-        const char *w = ring + stage * Shape::STAGE_BYTES;
+        char *w = ring + stage * Shape::STAGE_BYTES;
         const uint64_t x = matrix_in_shared(w + Shape::W_BYTES, 1024, 0);
         barrier_wait(&b.full[stage], parity, 2);
+        if (NORMS) {
+            normer.scale(w + Shape::W_BYTES, scales + stage * SKINNY_CHUNK);
+            named_wait(SKINNY_CONSUMERS, WARPGROUP);
+        }
 #pragma unroll
         for (int h = 0; h < Shape::HALVES; h++) hold(sums[h]);
         wgmma_begin();
@@ -224,13 +296,14 @@ skinny_multiply(float (&sums)[Shape::HALVES][Shape::VALUES], int n_chunks, const
 #pragma unroll
     for (int h = 0; h < Shape::HALVES; h++) hold(sums[h]);
     if (arrives) barrier_arrive(&b.empty[previous]);
+    if (NORMS) normer.leave(squares);
 }
 
 /*
  * Job: what becomes of the sums, which come in pairs of rows: of two neighbours, or those of an
  * atom of two rows. `row`: the number of the first one, or of the atom.
  *
- *   enum { ATOM };                   rows of an atom, 1 or 2
+ *   enum { ATOM, NORMS };            rows of an atom, 1 or 2; is x normalised on the way in?
  *   struct row_facts, facts          what finish() needs beside the sums: of a pair, and of each of
  *                                    its columns
  *   rows_of(row)                     weights
@@ -242,7 +315,7 @@ template <class Shape, class Job> struct skinny_finisher {
     enum { COLUMNS = Shape::COLS / 4 }; /* of a thread: every fourth */
     const Job &job;
     const struct skinny_plan &p;
-    float *turn; /* shared memory */
+    float *turn, *squares; /* shared memory: what changes hands; of x [COLS] */
     const int lane;
     int warp, tile, half, row;
     bool has_rows, has_looked;
@@ -250,8 +323,9 @@ template <class Shape, class Job> struct skinny_finisher {
     typename Job::facts facts[COLUMNS];
     float2 values[COLUMNS];
 
-    __device__ skinny_finisher(const Job &j, const struct skinny_plan &plan, float *shared)
-        : job(j), p(plan), turn(shared), lane((int)threadIdx.x % WARP),
+    __device__ skinny_finisher(const Job &j, const struct skinny_plan &plan, float *memory,
+                               float *of_x)
+        : job(j), p(plan), turn(memory), squares(of_x), lane((int)threadIdx.x % WARP),
           warp((int)threadIdx.x / WARP), tile(-1), half(-1) {}
     __device__ int col_of(int i) const {
         return i * 4 + warp;
@@ -302,6 +376,9 @@ template <class Shape, class Job> struct skinny_finisher {
 #pragma unroll
         for (int i = 0; i < COLUMNS; i++)
             if (col_of(i) < p.n_cols) __stcg(partial((int)blockIdx.x, of_half, i), values[i]);
+        if (Job::NORMS && of_half == 0 && (int)threadIdx.x < Shape::COLS)
+            __stcg(p.squares + (int)blockIdx.x * SKINNY_MOST_COLS + (int)threadIdx.x,
+                   squares[threadIdx.x]);
     }
     __device__ __forceinline__ void leave() {
         named_wait(SKINNY_CONSUMERS, WARPGROUP);
@@ -321,6 +398,10 @@ template <class Shape, class Job> struct skinny_finisher {
         named_wait(SKINNY_CONSUMERS, WARPGROUP);
     }
     __device__ __forceinline__ void pick_up(int first, int of_half) {
+        if (Job::NORMS && of_half == 0 && (int)threadIdx.x < Shape::COLS)
+            for (int block = first; block < (int)blockIdx.x; block++)
+                squares[threadIdx.x] +=
+                    __ldcg(p.squares + block * SKINNY_MOST_COLS + (int)threadIdx.x);
         for (int block = first; block < (int)blockIdx.x; block++) {
 #pragma unroll
             for (int i = 0; i < COLUMNS; i++) {
@@ -328,6 +409,16 @@ template <class Shape, class Job> struct skinny_finisher {
                 const float2 other = __ldcg(partial(block, of_half, i));
                 values[i].x += other.x, values[i].y += other.y;
             }
+        }
+        if (Job::NORMS && of_half == 0) named_wait(SKINNY_CONSUMERS, WARPGROUP);
+    }
+    /* The sums become those of rms_norm(x). */
+    __device__ __forceinline__ void scale() {
+        const float n = (float)(p.n_chunks * SKINNY_CHUNK);
+#pragma unroll
+        for (int i = 0; i < COLUMNS; i++) {
+            const float by = 1 / sqrtf(squares[col_of(i)] / n + p.norm_eps);
+            values[i].x *= by, values[i].y *= by;
         }
     }
     __device__ __forceinline__ void look_up() {
@@ -352,6 +443,8 @@ static __global__ void __launch_bounds__(Shape::THREADS, 2)
     extern __shared__ unsigned char shared[];
     __shared__ struct skinny_barriers<Shape::STAGES> barriers;
     char *ring = (char *)shared + (1024 - shared_address(shared) % 1024) % 1024;
+    float *turn = (float *)(ring + Shape::RING), *scales = turn + Shape::TURN_BYTES / 4;
+    float *squares = scales + Shape::SCALES / 4;
     if (threadIdx.x == 0) {
         for (int i = 0; i < Shape::STAGES; i++) {
             barrier_init(&barriers.full[i], 1);
@@ -361,7 +454,8 @@ static __global__ void __launch_bounds__(Shape::THREADS, 2)
     }
     __syncthreads();
     if (threadIdx.x >= WARPGROUP) {
-        if (threadIdx.x == WARPGROUP) skinny_produce<Shape>(p, maps, ring, barriers);
+        if (threadIdx.x == WARPGROUP)
+            skinny_produce<Shape, Job::NORMS>(p, maps, ring, scales, barriers);
         return;
     }
 
@@ -370,7 +464,7 @@ static __global__ void __launch_bounds__(Shape::THREADS, 2)
     float sums[Shape::HALVES][Shape::VALUES];
     int stage = 0;
     unsigned parity = 0;
-    skinny_finisher<Shape, Job> finisher(job, p, (float *)(ring + Shape::RING));
+    skinny_finisher<Shape, Job> finisher(job, p, turn, squares);
     /* the tile that this block finishes first, most often the only one */
     finisher.begin(max(walk.end / p.n_chunks - 1, 0), 0);
     wait_for_previous();
@@ -378,7 +472,8 @@ static __global__ void __launch_bounds__(Shape::THREADS, 2)
     while (walk.next(p, &s)) {
         const bool is_owner = s.end == p.n_chunks, is_shared = is_owner && s.begin > 0;
         const int first = is_shared ? skinny_block_of(p, s.tile * p.n_chunks) : 0;
-        skinny_multiply<Shape>(sums, s.end - s.begin, ring, barriers, stage, parity);
+        skinny_multiply<Shape, Job::NORMS>(sums, s.end - s.begin, ring, scales, squares, barriers,
+                                           stage, parity);
 #pragma unroll
         for (int half = 0; half < Shape::HALVES; half++) {
             if (is_owner) finisher.begin(s.tile, half);
@@ -390,6 +485,7 @@ static __global__ void __launch_bounds__(Shape::THREADS, 2)
             finisher.look_up();
             if (is_shared && half == 0) finisher.await(first);
             if (is_shared) finisher.pick_up(first, half);
+            if (Job::NORMS) finisher.scale();
             finisher.finish();
         }
         if (!is_owner) finisher.leave();

@@ -12,6 +12,6 @@ enum { SKINNY_LEAST_ROWS = 2, SKINNY_MAX_ROWS = 64 };
 
 enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *op);
 
-/* The ops behind their norm: `h` is rms_norm(x) already. No norm per head. */
-enum op_status skinny_qkv(struct cuda_device *cuda, const struct op_qkv *op, const void *h);
-enum op_status skinny_gate_up(struct cuda_device *cuda, const struct op_gate_up *op, const void *h);
+/* All of the op, its norm too. */
+enum op_status skinny_qkv(struct cuda_device *cuda, const struct op_qkv *op); /* no norm per head */
+enum op_status skinny_gate_up(struct cuda_device *cuda, const struct op_gate_up *op);

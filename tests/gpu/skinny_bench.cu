@@ -8,6 +8,7 @@
  * are together far larger than the L2 cache.
  */
 #include "kernels/cuda/matmul.cu"
+#include "kernels/cuda/norm.cu"
 #include "kernels/cuda/skinny.cu"
 
 #include <algorithm>
@@ -50,21 +51,28 @@ static __global__ void fill_kernel(T *to, size_t n, float scale, unsigned seed) 
     }
 }
 
-/* y[t, i] = silu(gate x) up x, or x w (+ y) */
+enum { EPS = 1 };
+
+/* y[t, i] = silu(gate h) up h with h = rms_norm(x), or x w (+ y) */
 template <typename T>
 static __global__ void naive_kernel(float *y, const T *x, const T *w, const T *up, const T *before,
-                                    int n, int k) {
+                                    const float *norm, int n, int k) {
     const int i = (int)(blockIdx.x * 8 + threadIdx.x / 32), t = (int)blockIdx.y;
     const int lane = (int)threadIdx.x % 32;
     if (i >= n) return;
-    float sums[2] = {0, 0};
+    float sums[2] = {0, 0}, squares = 0;
     for (int c = lane; c < k; c += 32) {
-        const float v = to_float(x[(size_t)t * k + c]);
+        float v = to_float(x[(size_t)t * k + c]);
+        squares += v * v;
+        if (up) v *= norm[c];
         sums[0] += v * to_float(w[(size_t)i * k + c]);
         if (up) sums[1] += v * to_float(up[(size_t)i * k + c]);
     }
     for (float &s : sums) s = warp_sum(s);
+    squares = warp_sum(squares);
     if (lane) return;
+    if (up)
+        for (float &s : sums) s /= sqrtf(squares / (float)k + EPS);
     const size_t at = (size_t)t * n + i;
     y[at] = up ? sums[0] / (1 + expf(-sums[0])) * sums[1]
                : sums[0] + (before ? to_float(before[at]) : 0);
@@ -75,7 +83,7 @@ static struct cuda_device cuda;
 static T *weights; /* what the products' weights are cut from */
 static size_t n_weights;
 static T *x, *y, *before;
-static float *logits, *expected;
+static float *logits, *expected, *norm_weights;
 
 struct product {
     const char *name;
@@ -99,14 +107,14 @@ static enum op_status run_variant(const struct product &p, int rows, const T *w)
                                      16};
     if (p.is_pair) {
         const struct skinny_gate_up_job<T> job = { y, p.n, false };
-        return run_shape<Shape>(&cuda, job, &part, 1, x, rows, p.k);
+        return run_shape<Shape>(&cuda, job, &part, 1, {x, norm_weights, EPS}, rows, p.k);
     }
     if (p.is_float) {
         const struct skinny_linear_job<T, float> job = { logits, NULL, p.n, p.adds };
-        return run_shape<Shape>(&cuda, job, &part, 1, x, rows, p.k);
+        return run_shape<Shape>(&cuda, job, &part, 1, {x, NULL, 0}, rows, p.k);
     }
     const struct skinny_linear_job<T, T> job = { y, NULL, p.n, p.adds };
-    return run_shape<Shape>(&cuda, job, &part, 1, x, rows, p.k);
+    return run_shape<Shape>(&cuda, job, &part, 1, {x, NULL, 0}, rows, p.k);
 }
 
 static enum op_status run_cublas(const struct product &p, int rows, const T *w) {
@@ -177,7 +185,7 @@ static bool is_right(const struct variant &v, const struct product &p, int rows)
     std::vector<char> got[2];
     naive_kernel<T><<<dim3((unsigned)(p.n + 7) / 8, (unsigned)rows), 256, 0, cuda.stream>>>(
         expected, x, weights, p.is_pair ? weights + (size_t)p.n * p.k : NULL,
-        p.adds ? before : NULL, p.n, p.k);
+        p.adds ? before : NULL, norm_weights, p.n, p.k);
     cudaMemcpyAsync(want.data(), expected, n * 4, cudaMemcpyDeviceToHost, cuda.stream);
     for (auto &g : got) {
         g.resize(bytes);
@@ -218,11 +226,13 @@ int main(int argc, char **argv) {
              cudaMalloc(&x, n_x * 2) == cudaSuccess && cudaMalloc(&y, n_y * 2) == cudaSuccess &&
              cudaMalloc(&before, n_y * 2) == cudaSuccess &&
              cudaMalloc(&logits, 64 * 152064 * 4) == cudaSuccess &&
-             cudaMalloc(&expected, 64 * 152064 * 4) == cudaSuccess,
+             cudaMalloc(&expected, 64 * 152064 * 4) == cudaSuccess &&
+             cudaMalloc(&norm_weights, 18944 * 4) == cudaSuccess,
          "memory");
     fill_kernel<T><<<1024, 256>>>(weights, n_weights, 0.02f, 1);
     fill_kernel<T><<<1024, 256>>>(x, n_x, 1, 2);
     fill_kernel<T><<<1024, 256>>>(before, n_y, 1, 3);
+    fill_kernel<float><<<64, 256>>>(norm_weights, 18944, 1, 4);
     must(cudaDeviceSynchronize() == cudaSuccess, "fill");
 
     std::vector<int> rows;
