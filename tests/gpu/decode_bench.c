@@ -1,7 +1,8 @@
 /*
  * Speeds of passes on a GPU with random weights of a model's shapes.
  *
- *   decode_bench MODULE [model [what…]]    model: 7b, 1.5b, 0.5b; what: see main()
+ *   decode_bench MODULE [model[:f16] [what…]]    model: 7b, 1.5b, 0.5b; what: see main(), or
+ *                                                16x512: a step of 16 sequences at context 512
  *
  * The roof is the device's read speed (kernels/device.h). A step's share is what it would take at
  * that speed, for its weights and its keys and values, over what it takes.
@@ -57,14 +58,14 @@ static float random_normal(void) {
     return (float)(sum * 1.7320508);
 }
 
-static void open_cuda(const char *path) {
+static void open_cuda(const char *path, enum format activation) {
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     must(module != NULL, dlerror());
     void *symbol = dlsym(module, DEVICE_CUDA_SYMBOL);
     device_cuda_open_fn *open = NULL;
     memcpy(&open, &symbol, sizeof open);
     char reason[160] = "";
-    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI, .activation = FORMAT_BF16};
+    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI, .activation = activation};
     must(open(&device, &options, reason, sizeof reason) == OP_OK, reason);
 }
 
@@ -373,16 +374,19 @@ static void op_times(int n_seqs, int n_new, int context) {
 int main(int argc, char **argv) {
     must(argc > 1, "which module?");
     const char *name = argc > 2 ? argv[2] : "7b";
+    const size_t length = strcspn(name, ":");
+    const bool is_f16 = strcmp(name + length, ":f16") == 0;
     const struct shape *s = NULL;
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        if (strcmp(shapes[i].name, name) == 0) s = &shapes[i];
+        if (strlen(shapes[i].name) == length && memcmp(shapes[i].name, name, length) == 0)
+            s = &shapes[i];
     must(s != NULL, "no such model");
-    open_cuda(argv[1]);
+    open_cuda(argv[1], is_f16 ? FORMAT_F16 : FORMAT_BF16);
     double begin = clock_seconds();
     measure_roof();
     make_model(s, 2048, 16384);
-    printf("%s, Qwen2.5-%s bf16, %.2f GB a step; made in %.1f s\n", device->name, s->name,
-           (double)weight_bytes * 1e-9, clock_seconds() - begin);
+    printf("%s, Qwen2.5-%s %s, %.2f GB a step; made in %.1f s\n", device->name, s->name,
+           is_f16 ? "f16" : "bf16", (double)weight_bytes * 1e-9, clock_seconds() - begin);
     bool all = argc <= 3;
     for (int i = 3; i < argc || all; i++, all = false) {
         const char *what = all ? "all" : argv[i];
