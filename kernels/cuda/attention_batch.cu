@@ -361,7 +361,7 @@ template <int HEAD>
 static __device__ __forceinline__ void
 finish_segment(const struct batch_args &a, const struct batch_walk &walk,
                const struct batch_segment &s, int first_head, int n_heads, const float *parts) {
-    enum { WIDTH = HEAD + SUMMARY };
+    enum { WIDTH = HEAD + SUMMARY, SOME = 4 };
     const bool is_owner = s.end == s.keys.n_tiles;
     const int first_block = is_owner && s.begin > 0 ? walk.first_block(a, s) : (int)blockIdx.x;
     if (is_owner && s.begin > 0) {
@@ -388,10 +388,19 @@ finish_segment(const struct batch_args &a, const struct batch_walk &walk,
             if (i == 0) __stcg((float2 *)(to + HEAD), make_float2(r.most, r.total));
             continue;
         }
-        for (int block = first_block; block < (int)blockIdx.x; block++) {
-            const float *part = a.partial + ((size_t)block * HEADS + (size_t)h) * WIDTH;
-            const float2 summary = __ldcg((const float2 *)(part + HEAD));
-            r.add(summary.x, summary.y, __ldcg((const float4 *)(part + i)));
+        for (int from = first_block; from < (int)blockIdx.x; from += SOME) {
+            float2 summaries[SOME]; /* some at a time: their trips to memory are one */
+            float4 values[SOME];
+#pragma unroll
+            for (int j = 0; j < SOME; j++) {
+                const int block = min(from + j, (int)blockIdx.x - 1);
+                const float *part = a.partial + ((size_t)block * HEADS + (size_t)h) * WIDTH;
+                summaries[j] = __ldcg((const float2 *)(part + HEAD));
+                values[j] = __ldcg((const float4 *)(part + i));
+            }
+#pragma unroll
+            for (int j = 0; j < SOME; j++)
+                if (from + j < (int)blockIdx.x) r.add(summaries[j].x, summaries[j].y, values[j]);
         }
         const size_t at =
             ((size_t)s.row * (size_t)a.heads + (size_t)(first_head + h)) * HEAD + (size_t)i;
@@ -466,7 +475,8 @@ static enum op_status batch_launch(struct cuda_device *cuda, const struct attent
     a.positions = from.positions, a.seq_of = from.seq_of, a.slots = from.slots;
     a.block_table = from.block_table;
     a.head_tiles = (group + HEADS - 1) / HEADS * from.kv.n_kv_heads;
-    static const int per_sm = getenv("AB") ? atoi(getenv("AB")) : 2;
+    const int per_sm = getenv("AB") ? atoi(getenv("AB")) : 2; /* EXPERIMENT */
+    if (per_sm == 0) return OP_NOT_SUPPORTED;
     const int blocks = per_sm * cuda->n_sms;
     const size_t part = sizeof(float) * HEADS * (HEAD + SUMMARY);
     a.partial = from.partial, a.flags = from.counters;
