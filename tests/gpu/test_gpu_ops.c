@@ -536,6 +536,41 @@ static void test_attention_long(void **state) {
     check_attention(&c);
 }
 
+/* A cache in the format of the activations: chunks of prompts, with keys before them or not, beside
+ * single rows and padding; as the engine has them (blocks of 16, no window). */
+static void test_attention_same_format(void **state) {
+    (void)state;
+    static const int groups[] = {1, 7, 4, 2};
+    for (int i = 0; i < (is_small ? 4 : 24); i++) {
+        struct attention_case c = {.n_seqs = test_random_int(1, 4),
+                                   .group = groups[i / 2 % 4],
+                                   .kv_heads = test_random_int(1, 3),
+                                   .head_size = i % 2 ? 64 : 128,
+                                   .block_tokens = 16,
+                                   .n_padding = test_random_int(0, 2),
+                                   .format = gpu->activation};
+        const int most = i < 12 ? 300 : 2000;
+        for (int s = 0; s < c.n_seqs; s++) {
+            const bool is_step = test_random_int(0, 3) == 0;
+            c.length[s] = test_random_int(1, most);
+            c.n_new[s] = is_step ? 1 : test_random_int(1, c.length[s] < 400 ? c.length[s] : 400);
+        }
+        check_attention(&c);
+    }
+    if (is_small) return;
+    struct attention_case c = {.n_seqs = 1,
+                               .group = 7,
+                               .kv_heads = 2,
+                               .head_size = 128,
+                               .block_tokens = 16,
+                               .format = gpu->activation,
+                               .length = {9001},
+                               .n_new = {600}};
+    check_attention(&c);
+    c.head_size = 64;
+    check_attention(&c);
+}
+
 /* ---- fused ---- */
 
 static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_size, int variant) {
@@ -863,6 +898,7 @@ static int run_cases(void) {
         CASE(test_kv_write),
         CASE(test_attention),
         CASE(test_attention_long),
+        CASE(test_attention_same_format),
         CASE(test_qkv),
         CASE(test_gate_up),
         CASE(test_head),
