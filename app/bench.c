@@ -1,6 +1,7 @@
 /* One repetition is a small state machine around engine_step(); the rest is counting. */
 #include "app/bench.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 #include <math.h>
@@ -8,12 +9,6 @@
 #include <time.h>
 
 enum { BLOCK = 64, WARMUP_GEN = 4, STOPPED = 1 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static int larger(int a, int b) {
     return a > b ? a : b;
@@ -237,10 +232,10 @@ static int fill_context(struct run *r, struct err *err) {
 static int time_prompt(struct run *r, int repetition, double *seconds, struct err *err) {
     const struct bench_test *t = &r->test;
     int n_drawn = larger(t->n_gen, 1);
-    double begin = now();
+    double begin = clock_seconds();
     int result = submit(r, repetition, t->n_depth, t->n_depth + t->n_prompt, n_drawn, err);
     if (result == 0) result = step_until(r, n_drawn, 0, err);
-    *seconds = now() - begin;
+    *seconds = clock_seconds() - begin;
     return result;
 }
 
@@ -249,9 +244,9 @@ static int time_generation(struct run *r, double *seconds, struct err *err) {
     int n = prefix_tokens(&r->test);
     int result = submit(r, 0, n, n, 0, err);
     if (result == 0) result = step_until(r, 1, 0, err);
-    double begin = now();
+    double begin = clock_seconds();
     if (result == 0) result = step_until(r, 1, all_drawn(r) + r->test.n_seqs * r->test.n_gen, err);
-    *seconds = now() - begin;
+    *seconds = clock_seconds() - begin;
     return result;
 }
 

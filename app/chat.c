@@ -7,6 +7,7 @@
 #include "app/chat_internal.h"
 #include "app/engine_setup.h"
 #include "app/language.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 #include <stdarg.h>
@@ -168,17 +169,11 @@ static void keep_text(struct buf *text, const struct worker_event *event) {
     }
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 static void take_text(struct chat *chat, const struct worker_event *event) {
     struct chat_answer *a = chat->answer;
     struct buf clean = {0};
     end_prompt_bar(chat);
-    if (a->n_pieces++ == 0) a->first_piece = now();
+    if (a->n_pieces++ == 0) a->first_piece = clock_seconds();
     keep_text(&a->parts[event->part], event);
     if (!chat->front->is_terminal) {
         chat->front->answer_text(chat->front->ui, event->part, event->text, event->n_text);
@@ -510,7 +505,7 @@ struct chat_state chat_state(const struct chat *chat) {
     if (!chat->running) return state;
     state.context_used += a->n_pieces;
     state.answer_pieces = a->n_pieces;
-    state.answer_seconds = a->n_pieces ? now() - a->first_piece : 0;
+    state.answer_seconds = a->n_pieces ? clock_seconds() - a->first_piece : 0;
     return state;
 }
 

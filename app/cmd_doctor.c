@@ -48,7 +48,6 @@ static void show_gpus(const struct frontend *front, const struct cuda_driver *cu
         subcommand_row(front, "GPU", "%s, %s; driver for CUDA %d.%d", name, memory, version / 1000,
                        version % 1000 / 10);
     }
-    subcommand_row(front, "", "this build has no CUDA backend: the CPU is used");
 }
 
 static void check_gpu(const struct frontend *front) {
@@ -168,6 +167,14 @@ static int show_answer(const struct frontend *front, struct engine *e, const cha
     return result;
 }
 
+static void show_opening(const struct frontend *front, const struct model_info *info) {
+    char text[256] = "";
+    for (int i = 0, n = 0; i < info->n_stages && n < (int)sizeof text; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%s %.2f s", i ? ", " : "",
+                      info->stages[i].what, info->stages[i].seconds);
+    subcommand_row(front, "opened in", "%s", text);
+}
+
 static int check_model(const struct config *config, const struct frontend *front, struct err *err) {
     struct engine *e = NULL;
     char *path;
@@ -185,6 +192,7 @@ static int check_model(const struct config *config, const struct frontend *front
     inspect_bytes(info->plan.total_bytes, planned);
     inspect_bytes(info->plan.available_bytes, available);
     subcommand_row(front, "memory", "%s planned, %s available", planned, available);
+    show_opening(front, info);
     for (int i = 0; i < info->n_notices; i++) subcommand_row(front, "note", "%s", info->notices[i]);
     result = show_answer(front, e, config->system, err);
     engine_close(e);

@@ -169,10 +169,11 @@ static int show_all(const struct config *config, const struct frontend *front, c
     struct memory_plan plan;
     bool is_random = checkpoint_is_random(c);
     struct engine_options options = engine_setup(config, path);
-    if (is_random) options.random_weights = "";
-    if (is_random)
+    if (is_random) {
+        options.random_weights = "";
         front->say(front->ui, TONE_NOTICE,
                    "there are no weights: what follows is as if they were here, by config.json");
+    }
     show_facts(front, c);
     if (show_tensors(front, c, config->verbose, err) != 0) return -1;
     if (engine_plan(&options, &plan, err) != 0) return -1;

@@ -5,6 +5,7 @@
 
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
+#include "engine/base/text.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -68,11 +69,6 @@ enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err 
 }
 
 /* --- /models --- */
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
 
 /* A row for a model, or nothing for what is none. */
 static bool list_model(struct chat *chat, const char *path, bool is_first) {

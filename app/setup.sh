@@ -22,6 +22,11 @@ as_root() {
   fi
 }
 
+# find_nvcc: the path of NVIDIA's compiler, or nothing.
+find_nvcc() {
+  command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true
+}
+
 # need PACKAGE...: installs those of the packages that are missing.
 need() {
   local missing=() package

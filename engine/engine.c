@@ -5,6 +5,8 @@
  */
 #include "engine/engine.h"
 
+#include "engine/base/clock.h"
+#include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/forward/graph_cache.h"
 #include "engine/open_device.h"
@@ -13,15 +15,26 @@
 #include "engine/schedule/pace.h"
 #include "engine/weights/checkpoint.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 /* A pass that was launched and whose tokens are not delivered yet. */
 struct pass {
     struct scheduler_pick *picks; /* [max_sequences]; sequence NULL: it has ended since */
     int n_picks, n_outputs;
     int box; /* of the device, where what was drawn arrives */
+};
+
+/* The tokenizer on its way, on a thread of its own. */
+struct text_opening {
+    pthread_t thread;
+    bool is_running;
+    const struct checkpoint *checkpoint;
+    const char *folder;
+    struct tokenizer *tokenizer;
+    int result;
+    struct err err;
 };
 
 struct engine {
@@ -34,6 +47,10 @@ struct engine {
     struct model_info info;
     uint8_t *is_token; /* device [V] 0: a padding row of the embedding; NULL: there are none */
     bool defers;       /* a step returns the tokens of the pass before its own */
+
+    /* opening */
+    struct text_opening text;
+    double stage_began;
 
     /* a pass */
     struct kv_cache kv;
@@ -57,12 +74,6 @@ struct engine {
 };
 
 enum { EVENTS_PER_REQUEST = 3 }; /* of one step: prompt, token, end */
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* ---- events ---- */
 
@@ -146,7 +157,7 @@ static void free_requests(struct request **list) {
 static void take_token(struct engine *e, struct request *r, int32_t token) {
     const struct sequence *seq = &r->sequence;
     if (seq->n_tokens == e->info.context_tokens) return end(e, r, STOP_CONTEXT);
-    double time = now();
+    double time = clock_seconds();
     if (r->first_token == 0) {
         r->first_token = time;
         r->usage.prompt_seconds = time - r->submitted;
@@ -211,17 +222,18 @@ static void fill_batch(struct engine *e) {
     batch_clear(&e->batch);
     for (int i = 0; i < e->scheduler.n_picks; i++) {
         struct request *r = request_of(e->scheduler.picks[i].sequence);
-        if (r->usage.queue_seconds == 0) r->usage.queue_seconds = now() - r->submitted;
+        if (r->usage.queue_seconds == 0) r->usage.queue_seconds = clock_seconds() - r->submitted;
         batch_add(&e->batch, &e->scheduler.picks[i], &r->sampling);
     }
 }
 
 static enum op_status compute(struct engine *e) {
-    double begin = now();
+    double begin = clock_seconds();
     int rows = e->batch.n_rows;
     bool reads_prompt = !batch_is_decode(&e->batch);
     enum op_status status = graph_cache_run(&e->graphs, &e->batch);
-    if (reads_prompt && !e->device->is_async) pace_measured(&e->pace, rows, now() - begin);
+    if (reads_prompt && !e->device->is_async)
+        pace_measured(&e->pace, rows, clock_seconds() - begin);
     return status;
 }
 
@@ -319,7 +331,7 @@ int engine_submit(struct engine *e, const struct engine_request *from, uint64_t 
         return err_memory(err, n_events * sizeof *e->events, "the events of a step");
     if (request_create(&r, from, &context, err) != 0) return -1;
     r->sequence.number = *id = ++e->last_id;
-    r->submitted = now();
+    r->submitted = clock_seconds();
     r->usage.prompt_tokens = r->sequence.n_prompt;
     r->next = e->live;
     e->live = r;
@@ -439,9 +451,23 @@ static void notice_long_context(struct engine *e) {
     add_notice(e, text);
 }
 
+/* The next stage begins; what the last one took is kept. */
+static int begin_stage(struct engine *e, const struct engine_options *o, const char *what,
+                       float share, struct err *err) {
+    struct model_info *info = &e->info;
+    const double now = clock_seconds();
+    if (info->n_stages > 0) info->stages[info->n_stages - 1].seconds = now - e->stage_began;
+    e->stage_began = now;
+    if (share < 1 && info->n_stages < ENGINE_STAGES)
+        info->stages[info->n_stages++] = (struct engine_stage){.what = what};
+    if (!o->progress || o->progress(o->progress_ud, what, share)) return 0;
+    return err_set(err, ERR_OTHER, "opening the model was cancelled");
+}
+
 static int choose_device(struct engine *e, const struct engine_options *o, struct err *err) {
     char notice[DEVICE_NOTICE_BYTES];
     if (open_device(&e->device, o, most_stored(e->checkpoint), notice, err) != 0) return -1;
+    e->device->copy_source = io_map_copy;
     add_notice(e, notice);
     return 0;
 }
@@ -469,10 +495,40 @@ static int find_tokens(struct engine *e, struct err *err) {
                    e->info.path);
 }
 
+static void *read_tokenizer(void *opening) {
+    struct text_opening *text = opening;
+    text->result =
+        checkpoint_open_tokenizer(text->checkpoint, text->folder, &text->tokenizer, &text->err);
+    return NULL;
+}
+
+/* While a GPU is made ready and filled, which leaves the processors idle, the tokenizer is read; a
+ * CPU that computes packs the weights with all of them, and reads it by itself before. */
+static void begin_text(struct engine *e, const struct engine_options *o) {
+    struct text_opening *text = &e->text;
+    *text = (struct text_opening){.checkpoint = e->checkpoint, .folder = o->tokenizer};
+    if (o->ids_only || !o->device || strcmp(o->device, "cpu") == 0) return;
+    text->is_running = pthread_create(&text->thread, NULL, read_tokenizer, text) == 0;
+}
+
+static void end_text(struct text_opening *text) {
+    if (text->is_running) pthread_join(text->thread, NULL);
+    text->is_running = false;
+}
+
 static int open_text(struct engine *e, const struct engine_options *o, struct err *err) {
     const struct generation_defaults *g = e->info.generation;
+    struct text_opening *text = &e->text;
     if (o->ids_only) return 0; /* all ids are tokens */
-    if (checkpoint_open_tokenizer(e->checkpoint, o->tokenizer, &e->tokenizer, err) != 0) return -1;
+    if (text->is_running)
+        end_text(text);
+    else
+        read_tokenizer(text);
+    e->tokenizer = text->tokenizer;
+    if (text->result != 0) {
+        if (err) *err = text->err;
+        return -1;
+    }
     if (find_tokens(e, err) != 0) return -1;
     if (o->template_name) {
         e->chat = chat_template_by_name(o->template_name);
@@ -528,18 +584,40 @@ static int make_room(struct engine *e, const struct plan *plan, struct err *err)
     return 0;
 }
 
-static int report(const struct engine_options *o, const char *what, float share, struct err *err) {
-    if (!o->progress || o->progress(o->progress_ud, what, share)) return 0;
-    return err_set(err, ERR_OTHER, "opening the model was cancelled");
+enum { WEIGHTS_FROM = 20, WEIGHTS_TO = 90 }; /* percent of opening */
+
+static bool weights_told(void *ud, float share) {
+    const struct engine_options *o = ud;
+    const float percent = WEIGHTS_FROM + (WEIGHTS_TO - WEIGHTS_FROM) * share;
+    return !o->progress || o->progress(o->progress_ud, "weights", percent / 100);
+}
+
+static int open_weights(struct engine *e, const struct engine_options *o, struct err *err) {
+    struct engine_options copy = *o;
+    const struct weights_progress progress = {weights_told, &copy};
+    if (begin_stage(e, o, "weights", WEIGHTS_FROM / 100.0f, err) != 0) return -1;
+    return weights_bind(&e->weights, e->checkpoint, e->device, &progress, err);
+}
+
+/* Where the tokenizer is read beside it, weights come first. */
+static int open_contents(struct engine *e, const struct engine_options *o, struct err *err) {
+    const bool is_beside = e->text.is_running;
+    if (is_beside && open_weights(e, o, err) != 0) return -1;
+    if (begin_stage(e, o, "tokenizer", is_beside ? WEIGHTS_TO / 100.0f : 0.1f, err) != 0 ||
+        open_text(e, o, err) != 0)
+        return -1;
+    return is_beside ? 0 : open_weights(e, o, err);
 }
 
 /* The plan comes before anything large is taken. */
 static int open_all(struct engine *e, const struct engine_options *o, struct err *err) {
     struct plan plan;
     struct model_info *info = &e->info;
-    if (report(o, "checkpoint", 0, err) != 0 || plan_open_checkpoint(&e->checkpoint, o, err) != 0 ||
-        choose_device(e, o, err) != 0)
+    if (begin_stage(e, o, "checkpoint", 0, err) != 0 ||
+        plan_open_checkpoint(&e->checkpoint, o, err) != 0)
         return -1;
+    begin_text(e, o);
+    if (begin_stage(e, o, "device", 0.05f, err) != 0 || choose_device(e, o, err) != 0) return -1;
     info->config = checkpoint_config(e->checkpoint);
     info->generation = checkpoint_generation(e->checkpoint);
     info->path = checkpoint_path(e->checkpoint);
@@ -556,14 +634,12 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
     info->kv_format = plan.kv_format;
     info->max_sequences = plan.max_sequences;
     info->pass_rows = plan.max_rows;
-    if (report(o, "tokenizer", 0.2f, err) != 0 || open_text(e, o, err) != 0 ||
-        report(o, "weights", 0.6f, err) != 0 ||
-        weights_bind(&e->weights, e->checkpoint, e->device, err) != 0)
-        return -1;
+    if (open_contents(e, o, err) != 0) return -1;
     describe_weights(e);
     notice_long_context(e);
-    if (make_room(e, &plan, err) != 0) return -1;
-    return report(o, "ready", 1, err);
+    if (begin_stage(e, o, "memory", 0.95f, err) != 0 || make_room(e, &plan, err) != 0)
+        return -1;
+    return begin_stage(e, o, "ready", 1, err);
 }
 
 int engine_open(struct engine **out, const struct engine_options *options, struct err *err) {
@@ -593,7 +669,8 @@ void engine_close(struct engine *e) {
     kv_cache_release(&e->kv);
     weights_release(&e->weights);
     if (e->is_token) e->device->release(e->device, e->is_token);
-    tokenizer_close(e->tokenizer);
+    end_text(&e->text); /* its own is the engine's once it was taken */
+    tokenizer_close(e->tokenizer ? e->tokenizer : e->text.tokenizer);
     if (e->device) e->device->close(e->device);
     checkpoint_close(e->checkpoint);
     mem_free(e);

@@ -74,6 +74,8 @@ struct memory_plan {
     int context_tokens;
 };
 
+enum { ENGINE_STAGES = 8 };
+
 struct model_info {
     const struct model_config *config;
     const struct generation_defaults *generation;
@@ -93,6 +95,11 @@ struct model_info {
     struct memory_plan plan;
     char notices[4][256]; /* sentences for the user: unknown template, context above trained */
     int n_notices;
+    struct engine_stage { /* of opening, in order: where its time went */
+        const char *what;
+        double seconds;
+    } stages[ENGINE_STAGES];
+    int n_stages;
 };
 
 int engine_open(struct engine **out, const struct engine_options *options, struct err *err);

@@ -49,6 +49,9 @@ struct device {
     enum format (*weight_format)(struct device *, enum format stored);
     enum op_status (*load)(struct device *, void *to, const void *from_host, enum format stored,
                            size_t n);
+    /* How load() reads its source, where that is not memory alone; threads of the device call it.
+     * Set by whoever opened the device; NULL: memcpy(). */
+    void (*copy_source)(void *to, const void *from_host, size_t bytes);
     enum op_status (*find_not_finite)(struct device *, const struct matrix *, size_t *where);
     enum op_status (*sync)(struct device *);
 

@@ -2,20 +2,18 @@
 #include "ui/skin.h"
 
 #include "app/language.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "ui/markdown.h"
 
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 enum { LAST_ANSWER_MS = 1500 }; /* for the answer in flight to be kept when the program must end */
 
 int64_t skin_now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)(clock_seconds() * 1e3);
 }
 
 void skin_describe_answer(const struct answer *answer, char *out, size_t room) {

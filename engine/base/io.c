@@ -214,13 +214,15 @@ bool io_is_folder(const char *path) {
 
 /* --- maps ------------------------------------------------------------------------------------ */
 
-enum { MAX_MAPS = 4096 };
+/* Of so many maps the file stays open: others are copied from as memory. */
+enum { MAX_MAPS = 4096, MAX_OPEN_MAPS = 256 };
 
 /* Read by the signal handler, so plain atomics; `base` is 0 while a slot is free. */
 static struct {
     atomic_uintptr_t base;
     atomic_size_t size;
     atomic_bool failed;
+    atomic_int fd; /* or -1 */
 } maps[MAX_MAPS];
 static pthread_mutex_t maps_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct sigaction former_action;
@@ -241,8 +243,8 @@ static void on_sigbus(int signal, siginfo_t *info, void *context) {
     sigaction(signal, &former_action, NULL);
 }
 
-/* The slot of a new map, or -1. */
-static int guard(const void *base, size_t size) {
+/* The slot of a new map, or -1; it takes the file. */
+static int guard(const void *base, size_t size, int fd) {
     static bool is_installed;
     int slot = -1;
     pthread_mutex_lock(&maps_lock);
@@ -254,10 +256,12 @@ static int guard(const void *base, size_t size) {
         if (atomic_load(&maps[i].base)) continue;
         atomic_store(&maps[i].failed, false);
         atomic_store(&maps[i].size, size);
+        atomic_store(&maps[i].fd, i < MAX_OPEN_MAPS ? fd : -1);
         atomic_store(&maps[i].base, (uintptr_t)base);
         slot = i;
     }
     pthread_mutex_unlock(&maps_lock);
+    if (slot < 0 || slot >= MAX_OPEN_MAPS) io_close(fd);
     return slot;
 }
 
@@ -271,9 +275,11 @@ int io_map_open(struct io_map *map, const char *path, struct err *err) {
     }
     void *base = must_fail() ? MAP_FAILED : mmap(NULL, map->size, PROT_READ, MAP_SHARED, fd, 0);
     int code = errno;
-    io_close(fd);
-    if (base == MAP_FAILED) return err_set(err, ERR_IO, "%s: cannot map: %s", path, strerror(code));
-    map->slot = guard(base, map->size);
+    if (base == MAP_FAILED) {
+        io_close(fd);
+        return err_set(err, ERR_IO, "%s: cannot map: %s", path, strerror(code));
+    }
+    map->slot = guard(base, map->size, fd);
     if (map->slot < 0) {
         munmap(base, map->size);
         return err_set(err, ERR_IO, "%s: too many files are mapped", path);
@@ -284,6 +290,7 @@ int io_map_open(struct io_map *map, const char *path, struct err *err) {
 
 void io_map_close(struct io_map *map) {
     if (map->data) {
+        if (maps[map->slot].fd >= 0) io_close(maps[map->slot].fd);
         atomic_store(&maps[map->slot].base, 0);
         munmap((void *)(uintptr_t)map->data, map->size);
     }
@@ -292,6 +299,21 @@ void io_map_close(struct io_map *map) {
 
 bool io_map_failed(const struct io_map *map) {
     return map->data && atomic_load(&maps[map->slot].failed);
+}
+
+/* What cannot be read is copied as memory after all: then the guard above tells of it. */
+void io_map_copy(void *to, const void *from, size_t bytes) {
+    const uintptr_t at = (uintptr_t)from;
+    size_t done = 0;
+    for (int i = 0; i < MAX_OPEN_MAPS; i++) {
+        const uintptr_t base = atomic_load(&maps[i].base);
+        if (!base || at < base || at - base >= atomic_load(&maps[i].size)) continue;
+        const int fd = atomic_load(&maps[i].fd);
+        for (ssize_t n = 1; n > 0 && done<bytes; done += n> 0 ? (size_t)n : 0)
+            n = pread(fd, (char *)to + done, bytes - done, (off_t)(at - base + done));
+        break;
+    }
+    if (done < bytes) memcpy((char *)to + done, (const char *)from + done, bytes - done);
 }
 
 void io_map_drop(const void *at, size_t bytes) {

@@ -29,6 +29,10 @@ int io_map_open(struct io_map *map, const char *path, struct err *err);
 void io_map_close(struct io_map *map);
 bool io_map_failed(const struct io_map *map);
 
+/* memcpy() of bytes that may lie in a map: those are read from the file, which takes neither page
+ * faults nor this process's memory. Several threads may call it. */
+void io_map_copy(void *to, const void *from, size_t bytes);
+
 /* Bytes of a map that will not be read soon: their whole pages leave this process's memory (and are
  * read from the file again if they are wanted after all). */
 void io_map_drop(const void *at, size_t bytes);

@@ -2,6 +2,7 @@
 #include "engine/weights/checkpoint.h"
 
 #include "engine/base/mem.h"
+#include "engine/base/text.h"
 #include "engine/weights/checkpoint_parts.h"
 #include "engine/weights/file_kind.h"
 #include "engine/weights/gguf_config.h"
@@ -40,11 +41,6 @@ int checkpoint_map(struct checkpoint *c, const char *path, struct checkpoint_fil
     }
     c->n_files++;
     return 0;
-}
-
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
 }
 
 /* A .safetensors file: its folder, and nothing else of it. */

@@ -4,6 +4,7 @@
  */
 #include "engine/base/json.h"
 #include "engine/base/mem.h"
+#include "engine/base/text.h"
 #include "engine/weights/checkpoint_parts.h"
 #include "engine/weights/file_kind.h"
 #include "engine/weights/safetensors.h"
@@ -270,23 +271,19 @@ static void keep_first(char name[NAME_MAX + 1], const char *found) {
     if (!name[0] || strcmp(name, found) > 0) snprintf(name, NAME_MAX + 1, "%s", found);
 }
 
-static bool ends_with(const char *text, const char *end) {
-    size_t n = strlen(text), m = strlen(end);
-    return n > m && strcmp(text + n - m, end) == 0;
-}
-
 static void list_folder(struct listing *l, const char *folder) {
     DIR *dir = opendir(folder);
     const struct dirent *entry;
     *l = (struct listing){0};
     for (int i = 0; dir && i < MAX_LISTED_FILES && (entry = readdir(dir)); i++) {
         const char *name = entry->d_name;
+        const char *rest = name + 1; /* ".gguf" alone is the ending of nothing */
         bool is_later_part = strstr(name, "-of-") && !strstr(name, "-00001-of-");
-        if (ends_with(name, ".gguf")) {
+        if (ends_with(rest, ".gguf")) {
             if (is_later_part || strncmp(name, "mmproj", 6) == 0) continue;
             keep_first(l->gguf, name);
             l->n_gguf++;
-        } else if (ends_with(name, ".safetensors")) {
+        } else if (ends_with(rest, ".safetensors")) {
             keep_first(l->weights, name);
             l->n_weights++;
         } else if (file_name_is_pickle(name)) {

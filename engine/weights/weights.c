@@ -18,6 +18,7 @@ enum {
     MAX_LIST_BYTES = 220,  /* and how long their list may get */
     VECTOR_ALIGNMENT = 16, /* floats: 64 bytes */
     PACK_BYTES = 8 << 20,  /* packed at a time; then the file's pages are given back */
+    COPY_ALIGNMENT = 256,  /* bytes: of a matrix that is copied */
 };
 
 /* One row of the table in one layer: the unit that both passes work on. */
@@ -199,11 +200,13 @@ struct binding {
     struct weights *weights;
     const struct checkpoint *checkpoint;
     enum weight_naming naming;
-    float *host;   /* all vectors, as they will lie on the device */
-    float *device; /* the same places there */
-    size_t used;   /* floats given out */
-    char *packed;  /* room for the matrices that the device wants packed; NULL: none */
-    size_t packed_used;
+    float *host;    /* all vectors, as they will lie on the device */
+    float *device;  /* the same places there */
+    size_t used;    /* floats given out */
+    char *matrices; /* room for those that are packed or copied; NULL: none */
+    size_t matrices_used;
+    const struct weights_progress *progress;
+    uint64_t bytes_done, bytes_all; /* of the matrices as they are stored; for progress */
 };
 
 static size_t vector_room(int n) {
@@ -227,12 +230,6 @@ static int check_finite(const char *name, const float *values, size_t n, size_t 
     for (size_t i = 0; i < n; i++)
         if (!isfinite(values[i])) return refuse_value(name, first + i, values[i], err);
     return 0;
-}
-
-static bool is_owned(const struct weights *w, const void *memory) {
-    for (size_t i = 0; i < w->n_owned; i++)
-        if (w->owned[i] == memory) return true;
-    return false;
 }
 
 /* Device memory that weights_release() gives back. */
@@ -276,15 +273,39 @@ static enum matrix_layout layout_of(const struct device *device, const struct mo
     return is_looked_up ? LAYOUT_STORED : device->layout(device, format);
 }
 
+/* Where the device wants a matrix that is stored at `data`, and how. */
+struct home {
+    enum format format;
+    enum matrix_layout layout;
+    bool is_mapped; /* it stays where it is */
+    size_t bytes;   /* else: what it takes of the room for matrices */
+};
+
+static struct home home_of(const struct binding *b, const struct place *p,
+                           const unsigned char *data, enum format stored) {
+    struct device *device = b->weights->device;
+    const struct model_config *c = checkpoint_config(b->checkpoint);
+    const struct matrix m = {data, stored, p->rows, p->cols, LAYOUT_STORED};
+    struct home home = {.format = stored, .layout = layout_of(device, c, p, stored)};
+    if (home.layout == LAYOUT_STORED) {
+        home.is_mapped =
+            device->reads_host_memory && is_aligned(&m) && !checkpoint_is_random(b->checkpoint);
+        home.format = home.is_mapped ? stored : device->weight_format(device, stored);
+    }
+    if (home.is_mapped) return home;
+    home.bytes = layout_bytes(home.layout, home.format, (size_t)p->rows, (size_t)p->cols);
+    home.bytes = (home.bytes + COPY_ALIGNMENT - 1) / COPY_ALIGNMENT * COPY_ALIGNMENT;
+    return home;
+}
+
 /* Packs some rows at a time, so that a matrix never lies in memory twice. */
-static int pack_matrix(struct binding *b, const struct place *p, struct matrix *m,
+static int pack_matrix(struct binding *b, const struct place *p, struct matrix *m, char *to,
                        enum matrix_layout layout, struct err *err) {
     struct device *device = b->weights->device;
     const size_t row_bytes = format_row_bytes(m->format, (size_t)m->cols);
     const int together = layout_table[layout].rows;
     int rows_at_once = (int)(PACK_BYTES / row_bytes) / together * together;
     if (rows_at_once < together) rows_at_once = together;
-    char *to = b->packed + b->packed_used;
     for (int row = 0; row < m->rows; row += rows_at_once) {
         struct matrix some = *m;
         some.data = (const char *)m->data + (size_t)row * row_bytes;
@@ -297,30 +318,37 @@ static int pack_matrix(struct binding *b, const struct place *p, struct matrix *
     }
     m->data = to;
     m->layout = layout;
-    b->packed_used += layout_bytes(layout, m->format, (size_t)m->rows, (size_t)m->cols);
     return 0;
+}
+
+static int tell_progress(struct binding *b, const struct place *p, enum format stored,
+                         struct err *err) {
+    const struct weights_progress *progress = b->progress;
+    b->bytes_done += format_row_bytes(stored, (size_t)p->rows * (size_t)p->cols);
+    const double share = (double)b->bytes_done / (double)b->bytes_all;
+    if (!progress || progress->told(progress->ud, (float)share)) return 0;
+    return err_set(err, ERR_OTHER, "opening the model was cancelled");
 }
 
 /* Mapped weights stay where they are; others are brought to the device in its format. */
 static int bind_matrix(struct binding *b, const struct place *p, const unsigned char *data,
                        enum format stored, struct err *err) {
     struct weights *w = b->weights;
-    struct device *device = w->device;
     struct matrix *m = field_of(b, p);
     const size_t n = (size_t)p->rows * (size_t)p->cols;
-    const enum matrix_layout layout =
-        layout_of(device, checkpoint_config(b->checkpoint), p, stored);
-    const enum format format = device->weight_format(device, stored);
+    const struct home home = home_of(b, p, data, stored);
     *m = (struct matrix){data, stored, p->rows, p->cols, LAYOUT_STORED};
-    w->matrix_bytes += format_row_bytes(format, n);
-    if (layout != LAYOUT_STORED) return pack_matrix(b, p, m, layout, err);
-    bool is_random = checkpoint_is_random(b->checkpoint);
-    if (device->reads_host_memory && is_aligned(m) && !is_random) return 0;
-    m->format = format;
-    void *copy = take(w, format_row_bytes(m->format, n), p->name, err);
-    if (!copy) return -1;
-    m->data = copy;
-    return load(w, copy, data, stored, n, p->name, err);
+    w->matrix_bytes += format_row_bytes(home.format, n);
+    if (home.is_mapped) return 0;
+    char *to = b->matrices + b->matrices_used;
+    b->matrices_used += home.bytes;
+    if (home.layout != LAYOUT_STORED) {
+        if (pack_matrix(b, p, m, to, home.layout, err) != 0) return -1;
+    } else {
+        *m = (struct matrix){to, home.format, p->rows, p->cols, LAYOUT_STORED};
+        if (load(w, to, data, stored, n, p->name, err) != 0) return -1;
+    }
+    return tell_progress(b, p, stored, err);
 }
 
 static int bind_vector(struct binding *b, const struct place *p, const unsigned char *data,
@@ -333,13 +361,19 @@ static int bind_vector(struct binding *b, const struct place *p, const unsigned 
     return check_finite(p->name, values, (size_t)p->rows, 0, err);
 }
 
+/* Its bytes in the checkpoint: some rows of a tensor, where that is a fused one. */
+static const unsigned char *stored_at(const struct binding *b, const struct place *p,
+                                      const struct checkpoint_tensor *t) {
+    int first, total;
+    weight_rows(p->row, b->naming, checkpoint_config(b->checkpoint), &first, &total);
+    return (const unsigned char *)t->data +
+           (size_t)first * format_row_bytes(t->format, (size_t)p->cols);
+}
+
 static int bind_place(void *ud, const struct place *p, struct err *err) {
     struct binding *b = ud;
     const struct checkpoint_tensor *t = checkpoint_find(b->checkpoint, p->name);
-    int first, total;
-    weight_rows(p->row, b->naming, checkpoint_config(b->checkpoint), &first, &total);
-    const unsigned char *data = t->data;
-    data += (size_t)first * format_row_bytes(t->format, (size_t)p->cols);
+    const unsigned char *data = stored_at(b, p, t);
     return p->row->kind == KIND_MATRIX ? bind_matrix(b, p, data, t->format, err)
                                        : bind_vector(b, p, data, t->format, err);
 }
@@ -366,9 +400,10 @@ static int check_place_finite(void *ud, const struct place *p, struct err *err) 
     struct device *device = b->weights->device;
     const struct matrix *m = field_of(b, p);
     size_t where;
+    const char *data = m->data;
+    bool is_copied = b->matrices && data >= b->matrices && data < b->matrices + b->matrices_used;
     if (p->row->kind != KIND_MATRIX || m->layout != LAYOUT_STORED ||
-        checkpoint_is_random(b->checkpoint) ||
-        (device->reads_host_memory && !is_owned(b->weights, m->data)))
+        checkpoint_is_random(b->checkpoint) || !is_copied)
         return 0;
     enum op_status status = device->find_not_finite(device, m, &where);
     if (status != OP_OK)
@@ -379,24 +414,23 @@ static int check_place_finite(void *ud, const struct place *p, struct err *err) 
 }
 
 struct room {
-    const struct binding *binding;
-    size_t floats, n_matrices, packed_bytes;
+    struct binding *binding;
+    size_t floats, matrices_bytes;
 };
 
 static int add_room(void *ud, const struct place *p, struct err *err) {
     struct room *room = ud;
-    const struct binding *b = room->binding;
+    struct binding *b = room->binding;
+    const struct checkpoint_tensor *t = checkpoint_find(b->checkpoint, p->name);
     (void)err;
     if (p->row->kind == KIND_VECTOR) {
         room->floats += vector_room(p->rows);
         return 0;
     }
-    room->n_matrices++;
-    enum format format = checkpoint_find(b->checkpoint, p->name)->format;
-    enum matrix_layout layout =
-        layout_of(b->weights->device, checkpoint_config(b->checkpoint), p, format);
-    if (layout != LAYOUT_STORED)
-        room->packed_bytes += layout_bytes(layout, format, (size_t)p->rows, (size_t)p->cols);
+    const struct home home = home_of(b, p, stored_at(b, p, t), t->format);
+    room->matrices_bytes += home.bytes;
+    if (!home.is_mapped)
+        b->bytes_all += format_row_bytes(t->format, (size_t)p->rows * (size_t)p->cols);
     return 0;
 }
 
@@ -406,14 +440,13 @@ static int bind_all(struct binding *b, const struct model_config *config, struct
     visit(config, b->naming, add_room, &room, err);
     const size_t bytes = room.floats * sizeof(float);
     w->layers = mem_zalloc((size_t)config->n_layers, sizeof *w->layers);
-    w->owned = mem_zalloc(room.n_matrices + 2, sizeof *w->owned);
     b->host = mem_zalloc(room.floats, sizeof(float));
-    if (!w->layers || !w->owned || !b->host) return err_memory(err, bytes, "norms and biases");
+    if (!w->layers || !b->host) return err_memory(err, bytes, "norms and biases");
     b->device = take(w, bytes, "norms and biases", err);
     if (!b->device) return -1;
-    if (room.packed_bytes > 0) {
-        b->packed = take(w, room.packed_bytes, "weights", err);
-        if (!b->packed) return -1;
+    if (room.matrices_bytes > 0) {
+        b->matrices = take(w, room.matrices_bytes, "weights", err);
+        if (!b->matrices) return -1;
     }
     if (visit(config, b->naming, bind_place, b, err) != 0) return -1;
     if (config->has_tied_head) w->head = w->embed;
@@ -428,12 +461,14 @@ static int bind_all(struct binding *b, const struct model_config *config, struct
 }
 
 int weights_bind(struct weights *w, const struct checkpoint *c, struct device *device,
-                 struct err *err) {
+                 const struct weights_progress *progress, struct err *err) {
     const struct model_config *config = checkpoint_config(c);
     *w = (struct weights){.device = device};
     if (weights_check(c, err) != 0) return -1;
-    struct binding binding = {
-        .weights = w, .checkpoint = c, .naming = weight_naming(config, checkpoint_is_gguf(c))};
+    struct binding binding = {.weights = w,
+                              .checkpoint = c,
+                              .naming = weight_naming(config, checkpoint_is_gguf(c)),
+                              .progress = progress};
     int result = bind_all(&binding, config, err);
     mem_free(binding.host);
     if (result != 0) weights_release(w);
@@ -442,7 +477,6 @@ int weights_bind(struct weights *w, const struct checkpoint *c, struct device *d
 
 void weights_release(struct weights *w) {
     for (size_t i = 0; i < w->n_owned; i++) w->device->release(w->device, w->owned[i]);
-    mem_free(w->owned);
     mem_free(w->layers);
     *w = (struct weights){0};
 }

@@ -32,7 +32,7 @@ struct weights {
     uint64_t matrix_bytes;        /* bytes of all matrices, a tied head once */
     uint64_t owned_bytes;         /* device memory taken (floats, uploads) */
     struct device *device;
-    void **owned; /* device allocations, n_owned */
+    void *owned[2]; /* device allocations, n_owned: the floats, the matrices */
     size_t n_owned;
 };
 
@@ -45,6 +45,13 @@ uint64_t weights_matrix_bytes(const struct model_config *c, enum format format);
 uint64_t weights_vector_bytes(const struct model_config *c);
 uint64_t weights_parameters(const struct model_config *c);
 
+/* How far binding is, 0 to 1; false cancels. */
+struct weights_progress {
+    bool (*told)(void *ud, float share);
+    void *ud;
+};
+
+/* `progress` may be NULL. */
 int weights_bind(struct weights *w, const struct checkpoint *c, struct device *device,
-                 struct err *err);
+                 const struct weights_progress *progress, struct err *err);
 void weights_release(struct weights *w);

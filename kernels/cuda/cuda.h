@@ -102,10 +102,11 @@ enum op_status matmul_open(struct cuda_device *cuda);
 void matmul_close(struct cuda_device *cuda);
 enum op_status matmul_run(struct cuda_device *cuda, const struct op_linear *op, float beta);
 
-/* load.cu; loader_rest(): threads and buffers go until the next load */
+/* load.cu; loader_load() returns before the source was read, loader_rest() when all was, and with
+ * what it came to: threads and buffers go until the next load */
 enum op_status loader_open(struct cuda_device *cuda);
 void loader_close(struct cuda_device *cuda);
-void loader_rest(struct cuda_device *cuda);
+enum op_status loader_rest(struct cuda_device *cuda);
 enum op_status loader_load(struct cuda_device *cuda, void *to, const void *from, enum format format,
                            size_t n);
 enum op_status loader_find_not_finite(struct cuda_device *cuda, const struct matrix *m,

@@ -57,16 +57,17 @@ static void *cuda_alloc(struct device *device, size_t bytes) {
 
 static void cuda_release(struct device *device, void *memory) {
     struct cuda_device *cuda = cuda_of(device);
+    loader_rest(cuda); /* it may write there */
     cudaStreamSynchronize(cuda->stream);
     cudaFree(memory);
 }
 
 static enum op_status cuda_sync(struct device *device) {
     struct cuda_device *cuda = cuda_of(device);
-    loader_rest(cuda);
+    const enum op_status loaded = loader_rest(cuda);
     const enum op_status status = cuda_status(cuda, cudaStreamSynchronize(cuda->stream));
     cuda->staging_used = 0;
-    return status;
+    return status == OP_OK ? loaded : status;
 }
 
 /* Through pinned memory, so that the source may change once this returns. */

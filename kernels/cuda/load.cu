@@ -1,7 +1,8 @@
 /*
- * Weights on their way to the device: several threads copy pieces of the (mapped) source into
- * pinned buffers of their own, from where the card fetches them; formats that no kernel computes
- * with are expanded there to the device's activation format.
+ * Weights on their way to the device: several threads copy pieces of the source into pinned buffers
+ * of their own, from where the card fetches them; formats that no kernel computes with are expanded
+ * there to the device's activation format. Loads stand in a short queue, so that the threads go on
+ * from one tensor into the next.
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/decode.h"
@@ -15,12 +16,13 @@ enum {
     MOST_READERS = 16,
     BUFFERS = 2,            /* of each reader: one is filled while the card fetches the other */
     BUFFER_BYTES = 4 << 20, /* more than the largest piece */
+    QUEUE = 8,              /* loads that wait; the caller waits when there are more */
     THREADS = 256,
 };
 
 struct buffer {
     unsigned char *pinned;
-    unsigned char *device; /* what is to be expanded */
+    unsigned char *device; /* what is to be expanded; made when something is */
     cudaEvent_t is_free;
 };
 
@@ -31,20 +33,24 @@ struct reader {
     int next;
 };
 
-/* One load: pieces are given out in order; the last one done wakes the owner. */
+/* One load, given out in pieces. */
+struct load {
+    unsigned char *to;
+    const unsigned char *from;
+    enum format format;
+    size_t n_blocks, next_block, blocks_per_piece; /* of the format */
+};
+
 struct loader {
     struct cuda_device *cuda;
     int n_readers;
     struct reader readers[MOST_READERS];
-    pthread_mutex_t lock;
+    pthread_mutex_t lock; /* of what follows */
     pthread_cond_t begin, end;
     bool is_closing;
-
-    unsigned char *to;
-    const unsigned char *from;
-    enum format format;
-    size_t n_blocks, blocks_per_piece, next_block; /* of the format */
-    size_t blocks_left;                            /* not yet under way */
+    struct load queue[QUEUE];
+    unsigned first, last; /* loads begun and asked for so far; queue[first % QUEUE] is next */
+    int n_busy;           /* readers with a piece */
     enum op_status status;
     unsigned long long *first_bad; /* device */
 };
@@ -83,69 +89,85 @@ static enum op_status expand(struct cuda_device *cuda, void *to, const void *fro
 
 /* ---- pieces ---- */
 
-/* Brings blocks [first, first + n) on their way. */
-static enum op_status send(struct reader *r, size_t first, size_t n) {
-    struct loader *l = r->loader;
-    struct cuda_device *cuda = l->cuda;
+struct piece {
+    struct load load;
+    size_t first, n; /* blocks of it */
+};
+
+static enum op_status make_buffer(struct cuda_device *cuda, struct buffer *b) {
+    enum op_status status = cuda_status(
+        cuda, cudaHostAlloc((void **)&b->pinned, BUFFER_BYTES, cudaHostAllocDefault));
+    if (status == OP_OK)
+        status = cuda_status(cuda, cudaEventCreateWithFlags(&b->is_free, cudaEventDisableTiming));
+    return status;
+}
+
+/* Brings a piece on its way. */
+static enum op_status send(struct reader *r, const struct piece *piece) {
+    struct cuda_device *cuda = r->loader->cuda;
+    const struct load *l = &piece->load;
     const enum format act = cuda->base.activation;
     struct buffer *b = &r->buffers[r->next];
     const struct format_info *info = &format_table[l->format];
-    const size_t bytes = n * (size_t)info->block_bytes;
-    const unsigned char *from = l->from + first * (size_t)info->block_bytes;
-    unsigned char *to = l->to + format_row_bytes(act, first * (size_t)info->block_values);
-    r->next = (r->next + 1) % BUFFERS;
-    enum op_status status = cuda_status(cuda, cudaEventSynchronize(b->is_free));
-    if (status != OP_OK) return status;
-    memcpy(b->pinned, from, bytes);
+    const size_t bytes = piece->n * (size_t)info->block_bytes;
+    const unsigned char *from = l->from + piece->first * (size_t)info->block_bytes;
+    unsigned char *to = l->to + format_row_bytes(act, piece->first * (size_t)info->block_values);
     const bool is_same = l->format == act;
+    enum op_status status = OP_OK;
+    r->next = (r->next + 1) % BUFFERS;
+    if (!b->is_free) status = make_buffer(cuda, b);
+    if (status == OP_OK && !is_same && !b->device)
+        status = cuda_status(cuda, cudaMalloc((void **)&b->device, BUFFER_BYTES));
+    if (status == OP_OK) status = cuda_status(cuda, cudaEventSynchronize(b->is_free));
+    if (status != OP_OK) return status;
+    if (cuda->base.copy_source)
+        cuda->base.copy_source(b->pinned, from, bytes);
+    else
+        memcpy(b->pinned, from, bytes);
     status = cuda_status(cuda, cudaMemcpyAsync(is_same ? to : b->device, b->pinned, bytes,
                                                cudaMemcpyHostToDevice, cuda->stream));
     if (status == OP_OK && !is_same)
-        status = FOR_ACTIVATION(cuda, expand, cuda, to, b->device, l->format, n);
+        status = FOR_ACTIVATION(cuda, expand, cuda, to, b->device, l->format, piece->n);
     if (status == OP_OK) status = cuda_status(cuda, cudaEventRecord(b->is_free, cuda->stream));
     return status;
+}
+
+/* The next piece; false: none is there. Under the lock. */
+static bool take_piece(struct loader *l, struct piece *piece) {
+    if (l->first == l->last) return false;
+    struct load *load = &l->queue[l->first % QUEUE];
+    const size_t left = load->n_blocks - load->next_block;
+    piece->load = *load;
+    piece->first = load->next_block;
+    piece->n = left < load->blocks_per_piece ? left : load->blocks_per_piece;
+    load->next_block += piece->n;
+    if (piece->n == left) {
+        l->first++;
+        pthread_cond_signal(&l->end);
+    }
+    return true;
 }
 
 static void *reader_main(void *arg) {
     struct reader *r = (struct reader *)arg;
     struct loader *l = r->loader;
+    struct piece piece;
     cudaSetDevice(l->cuda->index);
     pthread_mutex_lock(&l->lock);
     while (!l->is_closing) {
-        if (l->next_block == l->n_blocks) {
+        if (!take_piece(l, &piece)) {
             pthread_cond_wait(&l->begin, &l->lock);
             continue;
         }
-        const size_t first = l->next_block, left = l->n_blocks - first;
-        const size_t n = left < l->blocks_per_piece ? left : l->blocks_per_piece;
-        l->next_block += n;
+        l->n_busy++;
         pthread_mutex_unlock(&l->lock);
-        const enum op_status status = send(r, first, n);
+        const enum op_status status = send(r, &piece);
         pthread_mutex_lock(&l->lock);
         if (status != OP_OK) l->status = status;
-        l->blocks_left -= n;
-        if (l->blocks_left == 0) pthread_cond_signal(&l->end);
+        if (--l->n_busy == 0) pthread_cond_signal(&l->end);
     }
     pthread_mutex_unlock(&l->lock);
     return NULL;
-}
-
-static enum op_status reader_open(struct loader *l, struct reader *r) {
-    r->loader = l;
-    for (int i = 0; i < BUFFERS; i++) {
-        struct buffer *b = &r->buffers[i];
-        enum op_status status =
-            cuda_status(l->cuda, cudaHostAlloc((void **)&b->pinned, BUFFER_BYTES, 0));
-        if (status == OP_OK)
-            status = cuda_status(l->cuda, cudaMalloc((void **)&b->device, BUFFER_BYTES));
-        if (status == OP_OK)
-            status =
-                cuda_status(l->cuda, cudaEventCreateWithFlags(&b->is_free, cudaEventDisableTiming));
-        if (status != OP_OK) return status;
-    }
-    if (pthread_create(&r->thread, NULL, reader_main, r) != 0) return OP_NO_MEMORY;
-    l->n_readers++;
-    return OP_OK;
 }
 
 static void reader_release(struct reader *r) {
@@ -173,10 +195,19 @@ enum op_status loader_open(struct cuda_device *cuda) {
 static enum op_status start_readers(struct loader *l) {
     const long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
     const int n = n_cores < 1 ? 1 : n_cores > MOST_READERS ? MOST_READERS : (int)n_cores;
-    enum op_status status = OP_OK;
-    for (int i = l->n_readers; i < n && status == OP_OK; i++)
-        status = reader_open(l, &l->readers[i]);
-    return l->n_readers > 0 ? OP_OK : status;
+    for (; l->n_readers < n; l->n_readers++) {
+        struct reader *r = &l->readers[l->n_readers];
+        r->loader = l;
+        if (pthread_create(&r->thread, NULL, reader_main, r) != 0) break;
+    }
+    return l->n_readers > 0 ? OP_OK : OP_NO_MEMORY;
+}
+
+/* Until everything that was asked for is under way. */
+static void wait_for_readers(struct loader *l) {
+    pthread_mutex_lock(&l->lock);
+    while (l->first != l->last || l->n_busy > 0) pthread_cond_wait(&l->end, &l->lock);
+    pthread_mutex_unlock(&l->lock);
 }
 
 static void stop_readers(struct loader *l) {
@@ -192,8 +223,14 @@ static void stop_readers(struct loader *l) {
     l->is_closing = false;
 }
 
-void loader_rest(struct cuda_device *cuda) {
-    if (cuda->loader->n_readers > 0) stop_readers(cuda->loader);
+enum op_status loader_rest(struct cuda_device *cuda) {
+    struct loader *l = cuda->loader;
+    if (l->n_readers == 0) return OP_OK;
+    wait_for_readers(l);
+    stop_readers(l);
+    const enum op_status status = l->status;
+    l->status = OP_OK;
+    return status;
 }
 
 void loader_close(struct cuda_device *cuda) {
@@ -216,19 +253,20 @@ enum op_status loader_load(struct cuda_device *cuda, void *to, const void *from,
     if ((unsigned)format >= N_FORMATS || n % (size_t)info->block_values != 0) return OP_BAD_FORMAT;
     const enum op_status status = start_readers(l);
     if (status != OP_OK) return status;
-    pthread_mutex_lock(&l->lock);
-    l->to = (unsigned char *)to;
-    l->from = (const unsigned char *)from;
-    l->format = format;
-    l->next_block = 0;
-    l->n_blocks = l->blocks_left = n / (size_t)info->block_values;
+    struct load load = {};
+    load.to = (unsigned char *)to;
+    load.from = (const unsigned char *)from;
+    load.format = format;
+    load.n_blocks = n / (size_t)info->block_values;
     /* whole blocks, and pieces that begin at 16 bytes on the device */
-    l->blocks_per_piece = BUFFER_BYTES / (size_t)info->block_bytes / 16 * 16;
-    l->status = OP_OK;
+    load.blocks_per_piece = BUFFER_BYTES / (size_t)info->block_bytes / 16 * 16;
+    pthread_mutex_lock(&l->lock);
+    while (l->last - l->first == QUEUE) pthread_cond_wait(&l->end, &l->lock);
+    l->queue[l->last++ % QUEUE] = load;
+    const enum op_status so_far = l->status;
     pthread_cond_broadcast(&l->begin);
-    while (l->blocks_left > 0) pthread_cond_wait(&l->end, &l->lock);
     pthread_mutex_unlock(&l->lock);
-    return l->status;
+    return so_far;
 }
 
 /* ---- looking for values that are not finite ---- */

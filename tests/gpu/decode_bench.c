@@ -1,12 +1,12 @@
 /*
  * Speeds of passes on a GPU with random weights of a model's shapes.
  *
- *   decode_bench MODULE [model [what…]]    model: 7b, 1.5b, 0.5b; what: see main()
+ *   decode_bench MODULE [model [f16] [what…]]    model: 7b, 1.5b, 0.5b; what: see main()
  *
- * The roof is a pass that only reads: the weights' bytes over the time to look through several GB
- * for values that are not finite. A step's share is what it would take at that speed, for its
- * weights and its keys and values, over what it takes.
+ * The roof is the device's read speed (kernels/device.h). A step's share is what it would take at
+ * that speed, for its weights and its keys and values, over what it takes.
  */
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/forward/graph_cache.h"
 #include "kernels/cuda/module.h"
@@ -16,9 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
-enum { MAX_SEQS = 64, BLOCK_TOKENS = KV_BLOCK_TOKENS, RANDOM_VALUES = 1 << 24 };
+enum { MAX_ROWS = 8192, MAX_SEQS = 64, BLOCK_TOKENS = KV_BLOCK_TOKENS, RANDOM_VALUES = 1 << 24 };
 
 struct shape {
     const char *name;
@@ -48,12 +47,6 @@ static void must(bool is_so, const char *what) {
     exit(1);
 }
 
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
 static float random_normal(void) {
     static uint64_t state = 1;
     double sum = 0;
@@ -64,23 +57,30 @@ static float random_normal(void) {
     return (float)(sum * 1.7320508);
 }
 
-static void open_cuda(const char *path) {
+static void open_cuda(const char *path, enum format activation) {
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     must(module != NULL, dlerror());
     void *symbol = dlsym(module, DEVICE_CUDA_SYMBOL);
     device_cuda_open_fn *open = NULL;
     memcpy(&open, &symbol, sizeof open);
     char reason[160] = "";
-    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI, .activation = FORMAT_BF16};
+    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI, .activation = activation};
     must(open(&device, &options, reason, sizeof reason) == OP_OK, reason);
 }
 
 /* ---- a model ---- */
 
+static char *room; /* for the matrices that come next: side by side, as weights.c has them */
+
+static void reserve(size_t values) {
+    room = device->alloc(device, 2 * values);
+    must(room != NULL, "out of GPU memory");
+}
+
 static struct matrix new_matrix(int rows, int cols, float scale) {
     size_t n = (size_t)rows * (size_t)cols;
-    struct matrix m = {device->alloc(device, 2 * n), device->activation, rows, cols, LAYOUT_STORED};
-    must(m.data != NULL, "out of GPU memory");
+    struct matrix m = {room, device->activation, rows, cols, LAYOUT_STORED};
+    room += 2 * n;
     static float *scaled;
     static float last_scale;
     if (!scaled) scaled = malloc(RANDOM_VALUES * sizeof *scaled);
@@ -124,6 +124,8 @@ static void make_model(const struct shape *s, int max_rows, int context) {
     const float in = 1 / sqrtf((float)s->hidden);
     weights = (struct weights){.device = device};
     weights.layers = calloc((size_t)s->layers, sizeof *weights.layers);
+    const size_t vocab_values = (size_t)s->vocab * (size_t)s->hidden;
+    reserve(s->is_tied ? vocab_values : 2 * vocab_values);
     weights.embed = new_matrix(s->vocab, s->hidden, in);
     if (!s->is_tied) weight_bytes = 0;
     weights.head = s->is_tied ? weights.embed : new_matrix(s->vocab, s->hidden, in);
@@ -132,6 +134,7 @@ static void make_model(const struct shape *s, int max_rows, int context) {
         struct layer_weights *w = &weights.layers[l];
         w->attn_norm = new_vector(s->hidden, 1);
         w->ffn_norm = new_vector(s->hidden, 1);
+        reserve((size_t)s->hidden * (size_t)(2 * q + 2 * k + 3 * s->ffn));
         w->q = new_matrix(q, s->hidden, in);
         w->k = new_matrix(k, s->hidden, in);
         w->v = new_matrix(k, s->hidden, in);
@@ -150,13 +153,14 @@ static void make_model(const struct shape *s, int max_rows, int context) {
                                     .max_blocks = context / BLOCK_TOKENS + 1,
                                     .n_freq = s->head_size / 2,
                                     .block_tokens = BLOCK_TOKENS};
-    must(kv_cache_init(&kv, device, &config, FORMAT_F16, size.max_blocks * 8, &err) == 0, err.text);
+    must(kv_cache_init(&kv, device, &config, device->activation, size.max_blocks * 8, &err) == 0,
+         err.text);
     must(activations_init(&activations, device, &config, &size, &err) == 0, err.text);
     must(batch_init(&batch, size, &err) == 0, err.text);
     /* keys and values that are numbers */
     size_t n = kv.plane_bytes / 2 * 2 * (size_t)kv.n_layers;
     uint16_t *halves = malloc(RANDOM_VALUES * sizeof *halves);
-    format_encode(FORMAT_F16, random_values, halves, RANDOM_VALUES);
+    format_encode(device->activation, random_values, halves, RANDOM_VALUES);
     for (size_t done = 0; done < n; done += RANDOM_VALUES) {
         size_t some = n - done < RANDOM_VALUES ? n - done : RANDOM_VALUES;
         must(device->upload(device, kv.memory + 2 * done, halves, 2 * some) == OP_OK, "upload");
@@ -177,26 +181,9 @@ static int by_size(const void *a, const void *b) {
 }
 
 static void measure_roof(void) {
-    const size_t bytes = (size_t)6 << 30;
-    struct matrix m = {device->alloc(device, bytes), device->activation, (int)(bytes / 2 / 4096),
-                       4096, LAYOUT_STORED};
-    must(m.data != NULL, "out of GPU memory");
-    uint16_t *ones = malloc(2 * RANDOM_VALUES);
-    for (int i = 0; i < RANDOM_VALUES; i++) ones[i] = (uint16_t)(0x3f00 + i % 251);
-    for (size_t done = 0; done < bytes; done += 2 * RANDOM_VALUES)
-        device->upload(device, (char *)(uintptr_t)m.data + done, ones, 2 * RANDOM_VALUES);
-    free(ones);
-    double times[11];
-    for (int i = 0; i < 11; i++) {
-        size_t where;
-        double begin = now();
-        must(device->find_not_finite(device, &m, &where) == OP_OK && where == SIZE_MAX, "roof");
-        times[i] = now() - begin;
-    }
-    qsort(times, 11, sizeof *times, by_size);
-    roof = (double)bytes / times[5];
-    device->release(device, (void *)(uintptr_t)m.data);
-    printf("roof: %.0f GB/s (reads of %zu GiB, median of 11)\n", roof * 1e-9, bytes >> 30);
+    roof = device->read_speed(device);
+    must(roof > 0, "the read speed cannot be measured");
+    printf("roof: %.0f GB/s (the best of several passes that only read)\n", roof * 1e-9);
 }
 
 static void *at(const void *field) {
@@ -256,22 +243,23 @@ static void decode(int n_seqs, int context) {
     for (int i = 0; i < 3; i++) must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
     must(device->sync(device) == OP_OK, "decode");
     for (int r = 0; r < RUNS; r++) {
-        double begin = now();
+        double begin = clock_seconds();
         for (int i = 0; i < steps; i++) must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
         must(device->sync(device) == OP_OK, "decode");
-        times[r] = (now() - begin) / steps;
-        begin = now();
+        times[r] = (clock_seconds() - begin) / steps;
+        begin = clock_seconds();
         for (int i = 0; i < steps; i++) {
             must(graph_cache_run(&graphs, &batch) == OP_OK, "decode");
             must(device->sync(device) == OP_OK, "decode");
         }
-        waited[r] = (now() - begin) / steps;
+        waited[r] = (clock_seconds() - begin) / steps;
     }
     qsort(times, RUNS, sizeof *times, by_size);
     qsort(waited, RUNS, sizeof *waited, by_size);
     check_logits("decode");
-    double bytes = (double)weight_bytes +
-                   (double)n_seqs * context * (double)kv_cache_bytes_per_token(&config, FORMAT_F16);
+    double bytes =
+        (double)weight_bytes +
+        (double)n_seqs * context * (double)kv_cache_bytes_per_token(&config, kv.layout.format);
     double t = times[RUNS / 2];
     printf(
         "  decode batch %2d context %5d: %8.1f tok/s  %7.1f us  %5.1f %% of the roof; waiting for "
@@ -285,10 +273,10 @@ static void prefill(int n_seqs, int n_new, int context) {
     double times[RUNS];
     fill(n_seqs, n_new, context, false);
     for (int r = -1; r < RUNS; r++) {
-        double begin = now();
+        double begin = clock_seconds();
         must(graph_cache_run(&graphs, &batch) == OP_OK, "prefill");
         must(device->sync(device) == OP_OK, "prefill");
-        if (r >= 0) times[r] = now() - begin;
+        if (r >= 0) times[r] = clock_seconds() - begin;
     }
     qsort(times, RUNS, sizeof *times, by_size);
     check_logits("prefill");
@@ -299,8 +287,33 @@ static void prefill(int n_seqs, int n_new, int context) {
     fflush(stdout);
 }
 
+/* Whole prompts of n_tokens, with at most `rows` of them, or of several sequences, in a pass. */
+static void prompts(int n_seqs, int n_tokens, int rows) {
+    enum { RUNS = 3 };
+    double times[RUNS];
+    const int together = rows > n_tokens ? rows / n_tokens : 1;
+    for (int r = -1; r < RUNS; r++) {
+        double begin = clock_seconds();
+        for (int s = 0; s < n_seqs; s += together)
+            for (int done = 0; done < n_tokens; done += rows) {
+                int some = n_tokens - done < rows ? n_tokens - done : rows;
+                fill(together, some, done + some, false);
+                if (done + some < n_tokens) batch.n_outputs = 0;
+                must(graph_cache_run(&graphs, &batch) == OP_OK, "prompts");
+            }
+        must(device->sync(device) == OP_OK, "prompts");
+        if (r >= 0) times[r] = clock_seconds() - begin;
+    }
+    qsort(times, RUNS, sizeof *times, by_size);
+    check_logits("prompts");
+    double t = times[RUNS / 2];
+    printf("  prompts %d x %d, %d rows in a pass: %8.0f tok/s  %7.2f ms\n", n_seqs, n_tokens, rows,
+           n_seqs * n_tokens / t, t * 1e3);
+    fflush(stdout);
+}
+
 /* One kind of op at a time, layer after layer, as one recording: what each costs in a step. */
-enum kind { QKV, ATTENTION, O, GATE_UP, DOWN, HEAD, EMBED, N_KINDS };
+enum kind { QKV, ATTENTION, O, GATE_UP, DOWN, HEAD, EMBED, NORM, N_KINDS };
 
 static enum op_status run_op(enum kind kind, const struct op_batch *b, int l) {
     const struct layer_weights *w = &weights.layers[l];
@@ -346,6 +359,9 @@ static enum op_status run_op(enum kind kind, const struct op_batch *b, int l) {
     case EMBED:
         return ops->embed(device,
                           &(struct op_embed){.y = a->x, .table = &weights.embed, .batch = b});
+    case NORM:
+        return ops->rms_norm(device, &(struct op_rms_norm){a->scratch, a->x, w->ffn_norm, b->n_rows,
+                                                           config.hidden, 1e-6f});
     default:
         return OP_BAD_SHAPE;
     }
@@ -363,10 +379,10 @@ static double time_kinds(const struct op_batch *b, int first, int last) {
             must(run_op((enum kind)kind, b, l) == OP_OK, "op");
     must(device->record_end(device, &r) == OP_OK, "record");
     for (int i = -1; i < RUNS; i++) {
-        double begin = now();
+        double begin = clock_seconds();
         for (int k = 0; k < 4; k++) must(device->replay(device, r) == OP_OK, "replay");
         must(device->sync(device) == OP_OK, "replay");
-        if (i >= 0) times[i] = (now() - begin) / (4.0 * n);
+        if (i >= 0) times[i] = (clock_seconds() - begin) / (4.0 * n);
     }
     device->recording_free(device, r);
     qsort(times, RUNS, sizeof *times, by_size);
@@ -374,8 +390,8 @@ static double time_kinds(const struct op_batch *b, int first, int last) {
 }
 
 static void op_times(int n_seqs, int n_new, int context) {
-    static const char *const names[] = {"qkv",  "attention", "o",    "gate_up",
-                                        "down", "head",      "embed"};
+    static const char *const names[] = {"qkv",  "attention", "o",     "gate_up",
+                                        "down", "head",      "embed", "norm"};
     fill(n_seqs, n_new, context, true);
     must(graph_cache_run(&graphs, &batch) == OP_OK, "ops");
     must(device->sync(device) == OP_OK, "ops");
@@ -399,13 +415,14 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (strcmp(shapes[i].name, name) == 0) s = &shapes[i];
     must(s != NULL, "no such model");
-    open_cuda(argv[1]);
-    double begin = now();
+    open_cuda(argv[1], argc > 3 && strcmp(argv[3], "f16") == 0 ? FORMAT_F16 : FORMAT_BF16);
+    double begin = clock_seconds();
     measure_roof();
-    make_model(s, 2048, 16384);
-    printf("%s, Qwen2.5-%s bf16, %.2f GB a step; made in %.1f s\n", device->name, s->name,
-           (double)weight_bytes * 1e-9, now() - begin);
-    bool all = argc <= 3;
+    make_model(s, MAX_ROWS, 16384);
+    printf("%s, Qwen2.5-%s %s, %.2f GB a step; made in %.1f s\n", device->name, s->name,
+           format_table[device->activation].name, (double)weight_bytes * 1e-9,
+           clock_seconds() - begin);
+    bool all = argc <= (device->activation == FORMAT_F16 ? 4 : 3);
     for (int i = 3; i < argc || all; i++, all = false) {
         const char *what = all ? "all" : argv[i];
         if (strcmp(what, "decode") == 0 || strcmp(what, "all") == 0) {
@@ -425,10 +442,17 @@ int main(int argc, char **argv) {
             op_times(8, 1, 512);
             op_times(1, 512, 512);
         }
+        if (strcmp(what, "prefill-ops") == 0) {
+            op_times(1, 512, 512);
+            op_times(1, 2048, 2048);
+            op_times(1, 2048, 16000);
+        }
         if (strcmp(what, "prefill") == 0 || strcmp(what, "all") == 0) {
             prefill(1, 512, 512);
             prefill(1, 2048, 2048);
             prefill(1, 2048, 16000);
+            for (int rows = 2048; rows <= MAX_ROWS; rows *= 2) prompts(8, 2048, rows);
+            for (int rows = 2048; rows <= MAX_ROWS; rows *= 2) prompts(1, 16000, rows);
         }
     }
     return 0;

@@ -7,22 +7,19 @@
 #include "engine/base/json.h"
 #include "engine/base/mem.h"
 #include "tests/support/make_checkpoint.h"
+#include "tests/support/run_program.h"
 
-#include <fcntl.h>
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-static const char *program;
 static char root[256], tiny[300];
+static struct program program = {.home = root};
 
 static int set_up(void **state) {
     const struct tiny_spec spec = {.context = 256};
@@ -35,6 +32,7 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     (void)state;
     remove_folder(root);
+    program_release(&program);
     return 0;
 }
 
@@ -205,45 +203,7 @@ static void test_no_memory(void **state) {
 
 /* --- the program ------------------------------------------------------------------------------ */
 
-static struct buf out, errors;
-
-static void read_all(const char *name, struct buf *into) {
-    char path[300], chunk[4096];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    int fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    buf_clear(into);
-    buf_puts(into, "");
-    for (ssize_t n; (n = read(fd, chunk, sizeof chunk)) > 0;) buf_add(into, chunk, (size_t)n);
-    close(fd);
-}
-
-static void redirect(const char *name, int to) {
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    dup2(open(path, O_WRONLY | O_CREAT | O_TRUNC, 0600), to);
-}
-
-static int run_program(const char *const *words) {
-    char *argv[32] = {(char *)(uintptr_t) "qwen-chat"};
-    int argc = 1, status;
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        for (; *words; words++) argv[argc++] = (char *)(uintptr_t)*words;
-        redirect("out", STDOUT_FILENO);
-        redirect("errors", STDERR_FILENO);
-        setenv("HOME", root, 1);
-        unsetenv("QWEN_CHAT_MODEL");
-        execv(program, argv);
-        _exit(127);
-    }
-    assert_int_equal(waitpid(child, &status, 0), child);
-    read_all("out", &out);
-    read_all("errors", &errors);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-#define RUN(...) run_program((const char *const[]){__VA_ARGS__, NULL})
+#define RUN(...) program_run(&program, "", (const char *const[]){__VA_ARGS__, NULL})
 
 static double number(const cJSON *object, const char *name) {
     const cJSON *item = cJSON_GetObjectItem(object, name);
@@ -292,8 +252,9 @@ static void test_json(void **state) {
     assert_int_equal(RUN("bench", "-m", tiny, "-p", "20", "-n", "5", "-d", "16", "-r", "3", "-t",
                          "2", "-o", "json"),
                      0);
-    assert_int_equal(errors.n, 0);
-    cJSON *json = json_parse(out.data, out.n, (struct json_limits){1 << 20, 1000, 8}, &err);
+    assert_int_equal(program.errors.n, 0);
+    cJSON *json =
+        json_parse(program.out.data, program.out.n, (struct json_limits){1 << 20, 1000, 8}, &err);
     if (!json) fail_msg("%s", err.text);
     assert_int_equal(cJSON_GetArraySize(json), 2);
     check_object(cJSON_GetArrayItem(json, 0), 20, 0);
@@ -303,7 +264,8 @@ static void test_json(void **state) {
     assert_int_equal(RUN("-t", "2", "-m", tiny, "bench", "-p", "0", "-n", "5", "-d", "16", "-r",
                          "3", "-o", "jsonl"),
                      0);
-    json = json_parse(out.data, out.n, (struct json_limits){1 << 20, 1000, 8}, &err);
+    json =
+        json_parse(program.out.data, program.out.n, (struct json_limits){1 << 20, 1000, 8}, &err);
     if (!json) fail_msg("%s", err.text);
     check_object(json, 0, 5);
     cJSON_Delete(json);
@@ -313,16 +275,17 @@ static void test_tables(void **state) {
     (void)state;
     size_t n_lines = 0, n_commas = 0;
     assert_int_equal(RUN("bench", "-m", tiny, "-p", "8", "-n", "4", "-r", "1", "-t", "1,2"), 0);
-    for (size_t i = 0; i < out.n; i++) n_lines += out.data[i] == '\n';
+    for (size_t i = 0; i < program.out.n; i++) n_lines += program.out.data[i] == '\n';
     assert_int_equal(n_lines, 2 + 2 * 2);
-    assert_non_null(strstr(out.data, " tg4 |"));
+    assert_non_null(strstr(program.out.data, " tg4 |"));
     assert_int_equal(RUN("bench", "-m", tiny, "-p", "8", "-n", "0", "-r", "1", "-o", "csv"), 0);
-    char *second = strchr(out.data, '\n') + 1;
+    char *second = strchr(program.out.data, '\n') + 1;
     for (const char *c = second; *c; c++) n_commas += *c == ',';
-    for (const char *c = out.data; c < second; c++) n_commas -= *c == ','; /* names have none */
+    for (const char *c = program.out.data; c < second; c++)
+        n_commas -= *c == ','; /* names have none */
     assert_int_equal(n_commas, 0);
     assert_int_equal(RUN("bench", "--help"), 0);
-    assert_non_null(strstr(out.data, "--random-weights[=FORMAT]"));
+    assert_non_null(strstr(program.out.data, "--random-weights[=FORMAT]"));
 }
 
 static void test_program_refuses(void **state) {
@@ -334,15 +297,15 @@ static void test_program_refuses(void **state) {
     assert_int_equal(RUN("bench", "-m", tiny, "--random-weights=int3"), ERR_USAGE);
     /* flags of the program before the word, and its own -p still a prompt there */
     assert_int_equal(RUN("-p", "bench", "-m", "/nonexistent"), ERR_MODEL);
-    assert_null(strstr(out.data, "tg"));
+    assert_null(strstr(program.out.data, "tg"));
     snprintf(weights, sizeof weights, "%s/model.safetensors", tiny);
     assert_int_equal(remove(weights), 0);
     assert_int_equal(RUN("bench", "-m", tiny, "-n", "1"), ERR_MODEL);
     assert_int_equal(
         RUN("bench", "-m", tiny, "-p", "4", "-n", "2", "-r", "1", "--random-weights=f16"), 0);
-    assert_non_null(strstr(out.data, " f16 "));
+    assert_non_null(strstr(program.out.data, " f16 "));
     assert_int_equal(RUN("inspect", tiny), 0);
-    assert_non_null(strstr(errors.data, "there are no weights"));
+    assert_non_null(strstr(program.errors.data, "there are no weights"));
 }
 
 int main(int argc, char **argv) {
@@ -353,6 +316,6 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_tables),    cmocka_unit_test(test_program_refuses),
     };
     if (argc < 2) return 1;
-    program = argv[1];
+    program.path = argv[1];
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -39,7 +39,7 @@ static void open_bench(struct bench *b, const struct tiny_spec *spec) {
     assert_int_equal(make_tiny_folder(b->folder, spec), 0);
     assert_int_equal(checkpoint_open(&b->checkpoint, b->folder, &err), 0);
     assert_int_equal(device_cpu_open(&b->device, &options), OP_OK);
-    assert_int_equal(weights_bind(&b->weights, b->checkpoint, b->device, &err), 0);
+    assert_int_equal(weights_bind(&b->weights, b->checkpoint, b->device, NULL, &err), 0);
     const struct model_config *c = checkpoint_config(b->checkpoint);
     const struct batch_size size = {.max_rows = 64,
                                     .max_seqs = graph_rows(MAX_SEQS),

@@ -2,11 +2,10 @@
  * The program itself, run with a tiny model: what it prints where, and its exit codes. Its path is
  * the first argument; the starter model's, where there is one, the second.
  */
-#include "engine/base/buf.h"
 #include "engine/base/err.h"
 #include "tests/support/make_checkpoint.h"
+#include "tests/support/run_program.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -19,54 +18,11 @@
 
 #include <cmocka.h>
 
-static const char *program, *starter;
+static const char *starter;
 static char root[256], model[300];
-static struct buf out, errors;
+static struct program program = {.home = root};
 
-static void read_all(const char *name, struct buf *into) {
-    char path[300], chunk[4096];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    int fd = open(path, O_RDONLY);
-    assert_true(fd >= 0);
-    buf_clear(into);
-    buf_puts(into, "");
-    for (ssize_t n; (n = read(fd, chunk, sizeof chunk)) > 0;) buf_add(into, chunk, (size_t)n);
-    close(fd);
-}
-
-static int open_in_root(const char *name, int flags) {
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", root, name);
-    return open(path, flags, 0600);
-}
-
-/* In the child: stdin from the file "in", stdout and stderr into files, a home of its own. */
-static _Noreturn void become(const char *const *words) {
-    char *argv[24] = {(char *)(uintptr_t) "qwen-chat"};
-    int argc = 1;
-    dup2(open_in_root("in", O_RDONLY), STDIN_FILENO);
-    dup2(open_in_root("out", O_WRONLY | O_CREAT | O_TRUNC), STDOUT_FILENO);
-    dup2(open_in_root("errors", O_WRONLY | O_CREAT | O_TRUNC), STDERR_FILENO);
-    for (; *words; words++) argv[argc++] = (char *)(uintptr_t)*words;
-    setenv("HOME", root, 1);
-    unsetenv("QWEN_CHAT_MODEL");
-    execv(program, argv);
-    _exit(127);
-}
-
-/* Runs it to its end; the exit code as a shell has it. */
-static int run_with(const char *input, const char *const *words) {
-    int status;
-    write_file(root, "in", input, strlen(input));
-    pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) become(words);
-    assert_int_equal(waitpid(child, &status, 0), child);
-    read_all("out", &out);
-    read_all("errors", &errors);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-#define RUN(input, ...) run_with(input, (const char *const[]){__VA_ARGS__, NULL})
+#define RUN(input, ...) program_run(&program, input, (const char *const[]){__VA_ARGS__, NULL})
 
 static int set_up(void **state) {
     const struct tiny_spec spec = {.context = 256};
@@ -79,31 +35,30 @@ static int set_up(void **state) {
 static int tear_down(void **state) {
     (void)state;
     remove_folder(root);
-    buf_release(&out);
-    buf_release(&errors);
+    program_release(&program);
     return 0;
 }
 
 static void test_texts(void **state) {
     (void)state;
     assert_int_equal(RUN("", "--version"), 0);
-    assert_int_equal(strncmp(out.data, "qwen-chat ", 10), 0);
+    assert_int_equal(strncmp(program.out.data, "qwen-chat ", 10), 0);
     assert_int_equal(RUN("", "--help"), 0);
-    assert_non_null(strstr(out.data, "--repeat-penalty"));
+    assert_non_null(strstr(program.out.data, "--repeat-penalty"));
     assert_int_equal(RUN("", "--show-config", "--top-k", "9"), 0);
-    assert_non_null(strstr(out.data, "sampling.top_k: 9 "));
-    assert_int_equal(errors.n, 0);
+    assert_non_null(strstr(program.out.data, "sampling.top_k: 9 "));
+    assert_int_equal(program.errors.n, 0);
 }
 
 static void test_answer(void **state) {
     (void)state;
     assert_int_equal(RUN("", "-m", model, "-p", "hello", "-n", "8", "--seed", "1", "--json"), 0);
-    assert_int_equal(out.data[0], '{');
-    assert_non_null(strstr(out.data, "\"seed\": 1"));
+    assert_int_equal(program.out.data[0], '{');
+    assert_non_null(strstr(program.out.data, "\"seed\": 1"));
     assert_int_equal(RUN("", "-m", model, "-p", "hello", "-n", "8", "--seed", "1"), 0);
     assert_int_equal(RUN("one\ntwo\n", "-m", model, "--lines", "--json", "-n", "4"), 0);
     size_t n_lines = 0;
-    for (size_t i = 0; i < out.n; i++) n_lines += out.data[i] == '\n';
+    for (size_t i = 0; i < program.out.n; i++) n_lines += program.out.data[i] == '\n';
     assert_int_equal(n_lines, 2);
 }
 
@@ -111,23 +66,23 @@ static void test_usage_errors(void **state) {
     (void)state;
     char path[300];
     assert_int_equal(RUN("", "--bogus"), ERR_USAGE);
-    assert_non_null(strstr(errors.data, "flag --bogus"));
-    assert_int_equal(out.n, 0);
+    assert_non_null(strstr(program.errors.data, "flag --bogus"));
+    assert_int_equal(program.out.n, 0);
     assert_int_equal(RUN("", "--temp", "0.7x"), ERR_USAGE);
     assert_int_equal(RUN("", "frobnicate"), ERR_USAGE);
     assert_int_equal(RUN("", "inspect", "a", "b"), ERR_USAGE);
     write_file(root, "bad.yaml", "sampling:\n  temprature: 1\n", 26);
     snprintf(path, sizeof path, "%s/bad.yaml", root);
     assert_int_equal(RUN("", "--config", path), ERR_USAGE);
-    assert_non_null(strstr(errors.data, "bad.yaml:2:3: unknown key"));
+    assert_non_null(strstr(program.errors.data, "bad.yaml:2:3: unknown key"));
 }
 
 static void test_model_errors(void **state) {
     (void)state;
     assert_int_equal(RUN("", "-m", "/nonexistent", "-p", "hi"), ERR_MODEL);
-    assert_int_equal(out.n, 0);
+    assert_int_equal(program.out.n, 0);
     assert_int_equal(RUN("", "-p", "hi"), ERR_MODEL); /* none is named and none is there */
-    assert_non_null(strstr(errors.data, "no model"));
+    assert_non_null(strstr(program.errors.data, "no model"));
     assert_int_equal(RUN("", "inspect", "/nonexistent"), ERR_MODEL);
 }
 
@@ -137,8 +92,8 @@ static void test_context_errors(void **state) {
     memset(text, 'q', sizeof text - 1);
     text[sizeof text - 1] = '\0';
     assert_int_equal(RUN("", "-m", model, "-p", text), ERR_CONTEXT);
-    assert_int_equal(out.n, 0);
-    assert_non_null(strstr(errors.data, "the context holds 256"));
+    assert_int_equal(program.out.n, 0);
+    assert_non_null(strstr(program.errors.data, "the context holds 256"));
 }
 
 static void test_io_errors(void **state) {
@@ -150,14 +105,14 @@ static void test_io_errors(void **state) {
 static void test_subcommands(void **state) {
     (void)state;
     assert_int_equal(RUN("", "inspect", model, "-c", "128"), 0);
-    assert_non_null(strstr(out.data, "q4_k"));
-    assert_non_null(strstr(out.data, "128 tokens"));
+    assert_non_null(strstr(program.out.data, "q4_k"));
+    assert_non_null(strstr(program.out.data, "128 tokens"));
     assert_int_equal(RUN("", "inspect", "-v", model), 0);
-    assert_non_null(strstr(out.data, "model.layers.1."));
+    assert_non_null(strstr(program.out.data, "model.layers.1."));
     assert_int_equal(RUN("", "doctor", "-m", model), 0);
-    assert_non_null(strstr(out.data, "everything works"));
+    assert_non_null(strstr(program.out.data, "everything works"));
     assert_int_equal(RUN("", "doctor"), ERR_MODEL);
-    assert_non_null(strstr(out.data, "problem"));
+    assert_non_null(strstr(program.out.data, "problem"));
 }
 
 /* Without standard streams: files that are opened must not take their places. */
@@ -171,7 +126,7 @@ static void test_closed_streams(void **state) {
         close(STDOUT_FILENO);
         close(STDERR_FILENO);
         setenv("HOME", root, 1);
-        execl(program, "qwen-chat", "-m", model, "-p", "hi", "-n", "2", (char *)NULL);
+        execl(program.path, "qwen-chat", "-m", model, "-p", "hi", "-n", "2", (char *)NULL);
         _exit(127);
     }
     assert_int_equal(waitpid(child, &status, 0), child);
@@ -187,14 +142,14 @@ static void test_first_answer(void **state) {
     for (int i = 0; i < 3; i++) {
         assert_int_equal(
             RUN("", "-m", starter, "--system", system, "-p", "What is the capital of France?"), 0);
-        assert_string_equal(out.data, "The capital of France is Paris, France.\n");
-        assert_int_equal(errors.n, 0);
+        assert_string_equal(program.out.data, "The capital of France is Paris, France.\n");
+        assert_int_equal(program.errors.n, 0);
     }
     assert_int_equal(RUN("hi\n", "-m", starter, "--system", system), 0);
-    assert_int_equal(strncmp(out.data, "Hello there", 11), 0);
+    assert_int_equal(strncmp(program.out.data, "Hello there", 11), 0);
     /* with its own prompt the starter is undecided between two first words: rounding chooses */
     assert_int_equal(RUN("", "-m", starter, "--exact", "-p", "What is the capital of France?"), 0);
-    assert_string_equal(out.data, "The capital of France is Paris.\n");
+    assert_string_equal(program.out.data, "The capital of France is Paris.\n");
 }
 
 int main(int argc, char **argv) {
@@ -206,7 +161,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_first_answer),
     };
     if (argc < 2) return 1;
-    program = argv[1];
+    program.path = argv[1];
     starter = argc > 2 ? argv[2] : NULL;
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -3,6 +3,7 @@
  * where messages come from, and every exit code.
  */
 #include "app/config.h"
+#include "engine/base/clock.h"
 #include "engine/base/io.h"
 #include "tests/support/fake_worker.h"
 #include "ui/skins.h"
@@ -17,7 +18,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -82,9 +82,7 @@ static _Noreturn void be_child(const struct run *r, int in, int out, int err) {
 }
 
 static int64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)(clock_seconds() * 1e3);
 }
 
 /* Reads what is there; false: the end. */

@@ -1,6 +1,7 @@
 /* The engine's thread with a real engine and a tiny model: order of events, cancelling, stopping.
  */
 #include "app/worker.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "tests/support/make_checkpoint.h"
 
@@ -28,12 +29,6 @@ static int tear_down(void **state) {
     (void)state;
     remove_folder(root);
     return 0;
-}
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 static struct worker *start(const char *model) {
@@ -140,17 +135,17 @@ static void test_cancel(void **state) {
     struct worker *w = start(path);
     struct buf text = {0};
     assert_int_equal(wait_until_open(w), WORKER_READY);
-    double begin = now();
+    double begin = clock_seconds();
     uint64_t a = ask(w, &hello, 1, NULL, 0), b = ask(w, &hello, 1, NULL, 0);
     worker_cancel(w, b);
-    worker_cancel(w, 12345);          /* nobody's: nothing happens */
-    assert_true(now() - begin < 0.2); /* asking and cancelling wait for nothing */
+    worker_cancel(w, 12345);                    /* nobody's: nothing happens */
+    assert_true(clock_seconds() - begin < 0.2); /* asking and cancelling wait for nothing */
     worker_cancel(w, a);
-    begin = now();
+    begin = clock_seconds();
     struct worker_event end = wait_for_end(w, a, &text);
     assert_true(end.stop == STOP_CANCELLED || end.stop == STOP_END);
     worker_event_release(&end);
-    assert_true(now() - begin < 5);
+    assert_true(clock_seconds() - begin < 5);
     /* and the worker goes on */
     end = wait_for_end(w, ask(w, &hello, 1, NULL, 3), &text);
     assert_true(end.stop == STOP_LENGTH || end.stop == STOP_END);
@@ -234,9 +229,9 @@ static void test_stop_in_bench(void **state) {
     struct worker *w = start(path);
     assert_int_equal(wait_until_open(w), WORKER_READY);
     worker_bench(w, &(struct bench_plan){&test, 1, 100, false});
-    double begin = now();
+    double begin = clock_seconds();
     worker_stop(w);
-    assert_true(now() - begin < 5);
+    assert_true(clock_seconds() - begin < 5);
 }
 
 static void test_too_long(void **state) {
@@ -286,9 +281,9 @@ static void test_stop(void **state) {
         ask(w, &hello, 1, NULL, 0);
         ask(w, &hello, 1, NULL, 0);
         nanosleep(&pause, NULL);
-        double begin = now();
+        double begin = clock_seconds();
         worker_stop(w);
-        assert_true(now() - begin < 5);
+        assert_true(clock_seconds() - begin < 5);
     }
     worker_stop(NULL);
 }

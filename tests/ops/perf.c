@@ -4,25 +4,19 @@
  */
 #include "tests/ops/ops_test.h"
 
+#include "engine/base/clock.h"
 #include "kernels/cpu/machine.h"
 #include "kernels/cpu/threads.h"
 
 #include <stdio.h>
-#include <time.h>
-
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 /* The best of several repetitions, over at least 0.3 s. */
 static double best_seconds(void (*run)(void *ud), void *ud) {
-    double best = INFINITY, start = seconds();
-    for (int i = 0; i < 3 || (seconds() - start < 0.3 && i < 1000); i++) {
-        double from = seconds();
+    double best = INFINITY, start = clock_seconds();
+    for (int i = 0; i < 3 || (clock_seconds() - start < 0.3 && i < 1000); i++) {
+        double from = clock_seconds();
         run(ud);
-        double took = seconds() - from;
+        double took = clock_seconds() - from;
         if (took < best) best = took;
     }
     return best;

@@ -5,6 +5,7 @@
  */
 #include "tests/screen/session.h"
 
+#include "engine/base/clock.h"
 #include "ui/skins.h"
 
 #include <poll.h>
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -35,9 +35,7 @@ static struct session s;
 static struct buf long_answer;
 
 static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+    return clock_seconds() * 1e3;
 }
 
 static int make(void **state) {

@@ -1,6 +1,7 @@
 /* The timer fires when something is due; worker_take() turns what is due into events. */
 #include "tests/support/fake_worker.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/base/utf8.h"
 
@@ -8,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/timerfd.h>
-#include <time.h>
 #include <unistd.h>
 
 struct fake_script fake_worker;
@@ -29,12 +29,6 @@ struct worker {
     int n_sent;
     size_t n_answers;
 };
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
 
 static void arm(struct worker *w, double seconds) {
     long ns = (long)(seconds * 1e9);
@@ -61,7 +55,7 @@ int worker_start(struct worker **out, const struct engine_options *options, stru
         snprintf(w->info.notices[0], sizeof w->info.notices[0], "%s", fake_worker.notice);
         w->info.n_notices = 1;
     }
-    w->begin = now();
+    w->begin = clock_seconds();
     arm(w, 0);
     *out = w;
     return 0;
@@ -90,7 +84,7 @@ void worker_event_release(struct worker_event *event) {
 /* --- events ----------------------------------------------------------------------------------- */
 
 static bool take_loading(struct worker *w, struct worker_event *event) {
-    double left = w->begin + fake_worker.loading_ms / 1000.0 - now();
+    double left = w->begin + fake_worker.loading_ms / 1000.0 - clock_seconds();
     if (w->has_failed) return false;
     if (left > 0 && w->has_told) {
         arm(w, left);
@@ -118,7 +112,7 @@ static bool take_loading(struct worker *w, struct worker_event *event) {
 /* How many characters the answer may have by now. */
 static int n_due(const struct worker *w) {
     if (!fake_worker.tokens_per_second) return 1 << 30;
-    return (int)((now() - w->begin) * fake_worker.tokens_per_second);
+    return (int)((clock_seconds() - w->begin) * fake_worker.tokens_per_second);
 }
 
 static bool fails_now(const struct worker *w) {
@@ -247,7 +241,7 @@ uint64_t worker_ask(struct worker *w, const struct worker_request *request) {
     w->at[0] = w->at[1] = 0;
     w->n_sent = 0;
     w->is_cancelled = false;
-    w->begin = now();
+    w->begin = clock_seconds();
     arm(w, 0);
     return w->running = ++w->last_id;
 }

@@ -1,6 +1,8 @@
 /* forkpty() and libvterm; see pty.h. */
 #include "tests/support/pty.h"
 
+#include "engine/base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -12,13 +14,10 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static int64_t now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (int64_t)(clock_seconds() * 1e3);
 }
 
 static int on_property(VTermProp property, VTermValue *value, void *ud) {

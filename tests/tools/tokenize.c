@@ -9,32 +9,26 @@
  * bytes (32 bits, little-endian) and the bytes; of each go out the number of ids and the ids (32
  * bits each), with added tokens recognised under `added`. `speed` prints MB/s, the best of five.
  */
+#include "engine/base/clock.h"
 #include "engine/base/io.h"
+#include "engine/base/text.h"
 #include "engine/text/tokenizer.h"
 #include "tests/support/gguf_vocabulary.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 static double now_ms(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-static bool ends_in(const char *text, const char *end) {
-    size_t n = strlen(text), n_end = strlen(end);
-    return n >= n_end && strcmp(text + n - n_end, end) == 0;
+    return clock_seconds() * 1e3;
 }
 
 /* *ms: without reading the file. */
 static int open_any(struct tokenizer **t, const char *path, double *ms, struct err *err) {
     struct gguf_vocabulary v = {0};
     struct buf text = {0};
-    bool is_gguf = ends_in(path, ".gguf"), is_json = ends_in(path, ".json");
-    bool is_file = is_json || ends_in(path, ".tiktoken");
+    bool is_gguf = ends_with(path, ".gguf"), is_json = ends_with(path, ".json");
+    bool is_file = is_json || ends_with(path, ".tiktoken");
     if (is_gguf) gguf_vocabulary_read(&v, path);
     if (is_file && io_read_file(path, (size_t)1 << 30, &text, err) != 0) return -1;
     double begin = now_ms();

@@ -200,11 +200,34 @@ static void test_map_survives_truncation(void **state) {
     assert_false(io_map_failed(&map));
     assert_int_equal(truncate(in_folder("map"), (off_t)page), 0);
     volatile const unsigned char *bytes = map.data;
-    assert_int_equal(bytes[2 * page + 5], 0);
+    unsigned char copy[100];
+    io_map_copy(copy, map.data + page - 50, sizeof copy);
+    for (size_t i = 0; i < sizeof copy; i++) assert_int_equal(copy[i], i < 50 ? 'm' : 0);
     assert_true(io_map_failed(&map));
+    assert_int_equal(bytes[2 * page + 5], 0);
     assert_false(io_map_failed(&other));
     io_map_close(&map);
     io_map_close(&other);
+}
+
+/* From a map and from memory. */
+static void test_map_copy(void **state) {
+    (void)state;
+    struct err err;
+    struct io_map map;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 3 * page;
+    unsigned char *bytes = malloc(n), *copy = malloc(n);
+    for (size_t i = 0; i < n; i++) bytes[i] = (unsigned char)(i * 7 + i / 251);
+    assert_int_equal(io_write_atomic(in_folder("copied"), 0600, bytes, n, &err), 0);
+    assert_int_equal(io_map_open(&map, path, &err), 0);
+    io_map_copy(copy, map.data + 5, n - 5);
+    assert_memory_equal(copy, bytes + 5, n - 5);
+    io_map_copy(copy, bytes + 3, 1000);
+    assert_memory_equal(copy, bytes + 3, 1000);
+    assert_false(io_map_failed(&map));
+    io_map_close(&map);
+    free(bytes);
+    free(copy);
 }
 
 static void test_empty_map(void **state) {
@@ -230,6 +253,7 @@ int main(void) {
         cmocka_unit_test(test_write_atomic_faults),
         cmocka_unit_test(test_append_and_folders),
         cmocka_unit_test(test_map_survives_truncation),
+        cmocka_unit_test(test_map_copy),
         cmocka_unit_test(test_empty_map),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

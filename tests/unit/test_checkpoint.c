@@ -2,6 +2,7 @@
  * Checkpoints on disk: every container and family, the ways to name one, caches of the hubs, chat
  * templates, hand-made bad folders, files that change under us, calls that fail.
  */
+#include "engine/base/clock.h"
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/weights/checkpoint.h"
@@ -13,7 +14,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 static char folder[256]; /* fresh for each test */
@@ -681,20 +681,14 @@ static void test_failing_calls(void **state) {
 
 static const char *starter;
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
 static void test_starter(void **state) {
     (void)state;
     if (!starter) skip();
     double best = 1;
     for (int i = 0; i < 10; i++) {
-        double begin = seconds();
+        double begin = clock_seconds();
         struct checkpoint *c = open_checkpoint(starter);
-        double took = seconds() - begin;
+        double took = clock_seconds() - begin;
         if (took < best) best = took;
         const struct model_config *m = checkpoint_config(c);
         assert_string_equal(m->model_type, "llama");

@@ -5,6 +5,7 @@
 #include "engine/base/json.h"
 
 #include "engine/base/buf.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 #include <math.h>
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -359,12 +359,6 @@ static void test_depth(void **state) {
     buf_release(&text);
 }
 
-static double seconds(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
 /* One object with a vocabulary's number of keys; the last may repeat the first. */
 static void put_vocabulary(struct buf *text, int n_keys, bool with_duplicate) {
     buf_clear(text);
@@ -382,9 +376,9 @@ static void test_many_keys(void **state) {
     assert_null(json_parse(text.data, text.n, wide, &err));
     assert_non_null(strstr(err.text, "\"tok0\" appears twice"));
     put_vocabulary(&text, 150000, false);
-    double start = seconds();
+    double start = clock_seconds();
     cJSON *tree = json_parse(text.data, text.n, wide, &err);
-    double took = seconds() - start;
+    double took = clock_seconds() - start;
     assert_non_null(tree);
     assert_int_equal(cJSON_GetArraySize(tree), 150001);
     cJSON_Delete(tree);
