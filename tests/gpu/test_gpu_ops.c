@@ -144,6 +144,15 @@ static struct twin_matrix matrix_random(int rows, int cols) {
                                 {t.gpu, gpu->activation, rows, cols, LAYOUT_STORED}};
 }
 
+static struct twin_matrix rows_of(const struct twin_matrix *m, int first, int n) {
+    struct twin_matrix some = *m;
+    const size_t before = (size_t)first * (size_t)m->cpu.cols;
+    some.cpu.rows = some.gpu.rows = n;
+    some.cpu.data = (const float *)m->cpu.data + before;
+    some.gpu.data = (const char *)m->gpu.data + format_row_bytes(m->gpu.format, before);
+    return some;
+}
+
 static struct op_batch batch_to_gpu(const struct test_batch *b) {
     struct op_batch g = b->batch;
     g.tokens = to_gpu(b->tokens, (size_t)g.n_rows * 4);
@@ -591,11 +600,17 @@ static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_si
     struct twin norm = float_random((size_t)hidden, 1);
     struct twin_matrix wq = matrix_random(n_q, hidden), wk = matrix_random(n_kv, hidden);
     struct twin_matrix wv = matrix_random(n_kv, hidden);
+    if (variant % 5 > 0) { /* one beside the other, as a loaded model's are */
+        struct twin_matrix all = matrix_random(n_q + 2 * n_kv, hidden);
+        wq = rows_of(&all, 0, n_q);
+        wk = rows_of(&all, n_q, n_kv);
+        wv = rows_of(&all, n_q + n_kv, n_kv);
+    }
     struct twin bq = float_random((size_t)n_q, 1), bk = float_random((size_t)n_kv, 1);
     struct twin bv = float_random((size_t)n_kv, 1);
     struct twin nq = float_random((size_t)head_size, 1), nk = float_random((size_t)head_size, 1);
     struct twin q = act_poisoned((size_t)(rows * n_q));
-    struct twin scratch = act_poisoned((size_t)(rows * (hidden + 2 * n_kv)));
+    struct twin scratch = act_poisoned((size_t)(rows * (hidden + n_q + 2 * n_kv)));
     struct twin_kv kv = kv_new(format, n_blocks, block_tokens, kv_heads, head_size);
     struct op_qkv op = {.q = q.cpu,
                         .x = x.cpu,
@@ -648,6 +663,8 @@ static void test_qkv(void **state) {
     check_qkv(1, 3584, 28, 4, 128, 1);
     check_qkv(1, 896, 14, 2, 64, 1);
     check_qkv(1, 1024, 16, 8, 128, 2);
+    for (int variant = 0; variant < 16; variant++) check_qkv(300, 256, 4, 2, 64, variant);
+    check_qkv(530, 896, 14, 2, 64, 1);
 }
 
 static void check_gate_up(int rows, int hidden, int n) {
