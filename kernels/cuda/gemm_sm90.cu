@@ -26,6 +26,8 @@ enum {
     GROUP_PAIRS = 8,      /* pairs of tiles in 2,048 rows */
     WARPGROUPS = 2,       /* that compute */
     GEMM_THREADS = (WARPGROUPS + 1) * WARPGROUP,
+    RING_BYTES = 192 << 10,
+    MOST_STAGES = 8,
     LEAST_ROWS = 257, /* with fewer, products are bound by the weights' bytes */
 };
 
@@ -95,18 +97,23 @@ static __device__ __forceinline__ void copy_plane_to_all(void *to, const CUtenso
 #define D8(i)                                                                                      \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
         "+f"(d[i + 6]), "+f"(d[i + 7])
-#define D96                                                                                        \
-    D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48), D8(56), D8(64), D8(72), D8(80), D8(88)
-#define D112 D96, D8(96), D8(104)
-#define D128 D112, D8(112), D8(120)
+#define D56 D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48)
+#define NAMES_56                                                                                   \
+    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,%24,%"  \
+    "25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47,%" \
+    "48,%49,%50,%51,%52,%53,%54,%55"
+#define D64      D56, D8(56)
+#define NAMES_64 NAMES_56 ",%56,%57,%58,%59,%60,%61,%62,%63"
+#define D72      D64, D8(64)
+#define NAMES_72 NAMES_64 ",%64,%65,%66,%67,%68,%69,%70,%71"
+#define D96      D72, D8(72), D8(80), D8(88)
 #define NAMES_96                                                                                   \
-    "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21,%22,%23,"       \
-    "%24,%25,%26,%27,%28,%29,%30,%31,%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,"     \
-    "%46,%47,%48,%49,%50,%51,%52,%53,%54,%55,%56,%57,%58,%59,%60,%61,%62,%63,%64,%65,%66,%67,"     \
-    "%68,%69,%70,%71,%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,"     \
-    "%90,%91,%92,%93,%94,%95"
+    NAMES_72 ",%72,%73,%74,%75,%76,%77,%78,%79,%80,%81,%82,%83,%84,%85,%86,%87,%88,%89,%90,%91,%"  \
+             "92,%93,%94,%95"
+#define D112 D96, D8(96), D8(104)
 #define NAMES_112                                                                                  \
     NAMES_96 ",%96,%97,%98,%99,%100,%101,%102,%103,%104,%105,%106,%107,%108,%109,%110,%111"
+#define D128 D112, D8(112), D8(120)
 #define NAMES_128                                                                                  \
     NAMES_112 ",%112,%113,%114,%115,%116,%117,%118,%119,%120,%121,%122,%123,%124,%125,%126,%127"
 #define MULTIPLY(type, n, names, a_name, b_name, adds_name, ...)                                   \
@@ -125,6 +132,9 @@ static __device__ __forceinline__ void copy_plane_to_all(void *to, const CUtenso
         else                                                                                       \
             MULTIPLY("f16", n, names, a_name, b_name, adds_name, __VA_ARGS__);                     \
     }
+MULTIPLY_ROWS(56, "112", NAMES_56, "%56", "%57", "%58", D56)
+MULTIPLY_ROWS(64, "128", NAMES_64, "%64", "%65", "%66", D64)
+MULTIPLY_ROWS(72, "144", NAMES_72, "%72", "%73", "%74", D72)
 MULTIPLY_ROWS(96, "192", NAMES_96, "%96", "%97", "%98", D96)
 MULTIPLY_ROWS(112, "224", NAMES_112, "%112", "%113", "%114", D112)
 MULTIPLY_ROWS(128, "256", NAMES_128, "%128", "%129", "%130", D128)
@@ -230,10 +240,11 @@ static __device__ __forceinline__ void write_sums(const gemm_args &a, int row, i
         const bool is_row = at_row < a.rows;
         T *to = (T *)a.y + (size_t)(is_row ? at_row : 0) * (size_t)a.n;
 #pragma unroll
-        for (int i = 0; i < Shape::OUT / 32; i++) {
+        for (int i = 0; i < (Shape::OUT + 31) / 32; i++) {
             const int at = column + 32 * i + lane * 8;
-            const bool is_there = is_row && at < a.n; /* n is a multiple of 8 */
-            unsigned w[4];
+            const bool is_own = Shape::OUT % 32 == 0 || 32 * i + lane * 8 < Shape::OUT;
+            const bool is_there = is_row && is_own && at < a.n; /* n is a multiple of 8 */
+            unsigned w[4] = {0, 0, 0, 0};
             if constexpr (Shape::EPILOGUE == ADD) {
                 uint4 before = make_uint4(0, 0, 0, 0);
                 if (is_there) before = *(const uint4 *)(to + at);
@@ -243,6 +254,7 @@ static __device__ __forceinline__ void write_sums(const gemm_args &a, int row, i
 #pragma unroll
             for (int x = 0; x < 4; x++) {
                 const int own = 16 * i + 4 * x + 2 * r;
+                if (32 * i + 8 * x >= Shape::OUT) break;
                 float2 y = make_float2(d[own], d[own + 1]);
                 if constexpr (Shape::EPILOGUE == SILU) {
                     y.x = silu_times(y.x, d[own + Shape::SUMS / 2]);
@@ -410,33 +422,61 @@ bool gemm_can(const struct cuda_device *cuda, const void *x, const struct matrix
            w->rows % 8 == 0 && w->format == cuda->base.activation && w->format != FORMAT_F32;
 }
 
-enum op_status gemm_silu_mul(struct cuda_device *cuda, const struct gemm_silu *op) {
-    if (cuda->base.activation == FORMAT_BF16)
-        return gemm_launch<gemm_shape<bf16, 128, SILU>>(cuda, op->y, op->x, op->gate, op->up,
-                                                        op->rows, op->n, op->hidden);
-    return gemm_launch<gemm_shape<f16, 128, SILU>>(cuda, op->y, op->x, op->gate, op->up, op->rows,
-                                                   op->n, op->hidden);
+/* Time of all rounds of tiles, of `half` rows of w twice, in that unit: narrow tiles take more from
+ * L2 for each product. */
+static double time_of(const struct cuda_device *cuda, int rows, int n, int half, int out) {
+    const int pair_rows = CLUSTER * TILE_ROWS, n_clusters = cuda->n_sms / CLUSTER;
+    const int n_tiles = (rows + pair_rows - 1) / pair_rows * ((n + out - 1) / out);
+    return (double)((n_tiles + n_clusters - 1) / n_clusters) * (half + 12);
 }
 
-template <typename T, enum epilogue EPILOGUE>
-static enum op_status product_of(struct cuda_device *cuda, const struct op_linear *op) {
-    const int pairs = (op->rows + 255) / 256, n_clusters = cuda->n_sms / CLUSTER;
-    const int halves[3] = {128, 112, 96};
-    int best = 0;
+typedef enum op_status launch_fn(struct cuda_device *, void *y, const void *x, const void *w,
+                                 const void *other, int rows, int n, int k);
+struct gemm_choice {
+    int half;
+    launch_fn *launch;
+};
+
+/* `choices` of tiles whose results are `twice` as wide as a half, or as wide. */
+static enum op_status launch_best(struct cuda_device *cuda, const struct gemm_choice *choices,
+                                  int n_choices, bool is_twice, void *y, const void *x,
+                                  const void *w, const void *other, int rows, int n, int k) {
+    const struct gemm_choice *best = choices;
     double least = 0;
-    for (int i = 0; i < 3; i++) { /* rounds of all clusters, by what each takes */
-        const int tiles = pairs * ((op->w->rows + 2 * halves[i] - 1) / (2 * halves[i]));
-        const double rounds = (double)((tiles + n_clusters - 1) / n_clusters) * halves[i];
-        if (i == 0 || rounds < 0.99 * least) best = i, least = rounds;
+    for (int i = 0; i < n_choices; i++) {
+        const int half = choices[i].half;
+        const double time = time_of(cuda, rows, n, half, is_twice ? 2 * half : half);
+        if (i == 0 || time < least) best = &choices[i], least = time;
     }
-    const auto with = best == 0   ? gemm_launch<gemm_shape<T, 128, EPILOGUE>>
-                      : best == 1 ? gemm_launch<gemm_shape<T, 112, EPILOGUE>>
-                                  : gemm_launch<gemm_shape<T, 96, EPILOGUE>>;
-    return with(cuda, op->y, op->x, op->w->data, op->w->data, op->rows, op->w->rows, op->w->cols);
+    return best->launch(cuda, y, x, w, other, rows, n, k);
+}
+
+#define CHOICE(half, epilogue)                                                                     \
+    { half, gemm_launch<gemm_shape<T, half, epilogue>> }
+
+template <typename T>
+static enum op_status silu_mul(struct cuda_device *cuda, const struct gemm_silu *op) {
+    static const struct gemm_choice choices[] = {CHOICE(128, SILU), CHOICE(96, SILU),
+                                                 CHOICE(64, SILU)};
+    return launch_best(cuda, choices, 3, false, op->y, op->x, op->gate, op->up, op->rows, op->n,
+                       op->hidden);
+}
+
+enum op_status gemm_silu_mul(struct cuda_device *cuda, const struct gemm_silu *op) {
+    return cuda->base.activation == FORMAT_BF16 ? silu_mul<bf16>(cuda, op)
+                                                : silu_mul<f16>(cuda, op);
+}
+
+template <typename T, enum epilogue E>
+static enum op_status product(struct cuda_device *cuda, const struct op_linear *op) {
+    static const struct gemm_choice choices[] = {CHOICE(128, E), CHOICE(112, E), CHOICE(96, E),
+                                                 CHOICE(72, E),  CHOICE(64, E),  CHOICE(56, E)};
+    return launch_best(cuda, choices, 6, true, op->y, op->x, op->w->data, op->w->data, op->rows,
+                       op->w->rows, op->w->cols);
 }
 
 enum op_status gemm_product(struct cuda_device *cuda, const struct op_linear *op, bool adds) {
     if (cuda->base.activation == FORMAT_BF16)
-        return adds ? product_of<bf16, ADD>(cuda, op) : product_of<bf16, STORE>(cuda, op);
-    return adds ? product_of<f16, ADD>(cuda, op) : product_of<f16, STORE>(cuda, op);
+        return adds ? product<bf16, ADD>(cuda, op) : product<bf16, STORE>(cuda, op);
+    return adds ? product<f16, ADD>(cuda, op) : product<f16, STORE>(cuda, op);
 }

@@ -236,6 +236,9 @@ static void own_variants(const gemm_case<T> &c, double flop, size_t copies, doub
     time(gemm_launch<gemm_shape<T, 128, E>>, "256:");
     time(gemm_launch<gemm_shape<T, 112, E>>, "224:");
     time(gemm_launch<gemm_shape<T, 96, E>>, "192:");
+    if constexpr (E != SILU) time(gemm_launch<gemm_shape<T, 72, E>>, "144:");
+    time(gemm_launch<gemm_shape<T, 64, E>>, "128:");
+    if constexpr (E != SILU) time(gemm_launch<gemm_shape<T, 56, E>>, "112:");
 }
 
 template <typename T> static void bench(bool is_short) {
