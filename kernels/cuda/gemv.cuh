@@ -20,8 +20,7 @@
 #pragma once
 
 #include "kernels/cuda/cuda.h"
-
-#include <type_traits>
+#include "kernels/cuda/fragments.cuh"
 
 #ifndef GEMV_WARPS
 #define GEMV_WARPS 16
@@ -90,35 +89,6 @@ static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, in
     p.rows_at = gemv_place(&end, (size_t)(n_groups * GEMV_ROWS) * sizeof(void *));
     p.shared_bytes = end;
     return p;
-}
-
-/* c += a b: a 16 rows by 16, b 16 by 8 columns. a: low and high eight rows' first and second pairs.
- */
-template <typename T>
-static __device__ __forceinline__ void gemv_multiply(float *c, unsigned low_1, unsigned high_1,
-                                                     unsigned low_2, unsigned high_2, unsigned b_1,
-                                                     unsigned b_2) {
-#if __CUDA_ARCH__ >= 800
-    if constexpr (std::is_same<T, bf16>::value)
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-            "{%8,%9}, {%0,%1,%2,%3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(low_1), "r"(high_1), "r"(low_2), "r"(high_2), "r"(b_1), "r"(b_2));
-    else
-        asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
-            "{%8,%9}, {%0,%1,%2,%3};"
-            : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-            : "r"(low_1), "r"(high_1), "r"(low_2), "r"(high_2), "r"(b_1), "r"(b_2));
-#else /* 7.5 has half of it, and no bfloat16 */
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(low_1), "r"(high_1), "r"(b_1));
-    asm("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5}, {%6}, "
-        "{%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(low_2), "r"(high_2), "r"(b_2));
-#endif
 }
 
 /* Where a warp's copies or products are: chunk `chunk` of slice `slice` of group `group`. */
@@ -345,10 +315,14 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
         const uint4 low_1 = place[0], high_1 = place[GEMV_THREADS];
         const uint4 low_2 = place[2 * GEMV_THREADS], high_2 = place[3 * GEMV_THREADS];
         gemv_fetch<T>(fetched, from, p, n_groups, rows, ring + slot * GEMV_STEP);
-        gemv_multiply<T>(sums, low_1.x, high_1.x, low_1.y, high_1.y, x_1.x, x_1.y);
-        gemv_multiply<T>(sums, low_1.z, high_1.z, low_1.w, high_1.w, x_1.z, x_1.w);
-        gemv_multiply<T>(sums, low_2.x, high_2.x, low_2.y, high_2.y, x_2.x, x_2.y);
-        gemv_multiply<T>(sums, low_2.z, high_2.z, low_2.w, high_2.w, x_2.z, x_2.w);
+        const unsigned weights[4][4] = {{low_1.x, high_1.x, low_1.y, high_1.y},
+                                        {low_1.z, high_1.z, low_1.w, high_1.w},
+                                        {low_2.x, high_2.x, low_2.y, high_2.y},
+                                        {low_2.z, high_2.z, low_2.w, high_2.w}};
+        multiply<T>(sums, weights[0], x_1.x, x_1.y);
+        multiply<T>(sums, weights[1], x_1.z, x_1.w);
+        multiply<T>(sums, weights[2], x_2.x, x_2.y);
+        multiply<T>(sums, weights[3], x_2.z, x_2.w);
         if (++c.chunk == c.end) {
             /* a lane has columns 2 (lane % 4) and the next of rows lane / 4 and 8 further */
             const int row = c.group * GEMV_ROWS + lane / 4, col = lane % 4 * 2;
