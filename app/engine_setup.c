@@ -8,7 +8,7 @@ struct engine_options engine_setup(const struct config *config, const char *mode
         .threads = (int)config->threads,
         .context_tokens = (int)config->context,
         .max_sequences = 1,
-        .kv_format = KV_AS_DEVICE,
+        .kv_format = FORMAT_F16,
         .is_exact = config->exact,
         .memory_bytes = config->memory,
         .device = config->device,

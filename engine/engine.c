@@ -556,10 +556,11 @@ static void describe_weights(struct engine *e) {
 }
 
 /* Everything that a pass needs, as planned. */
-static int make_room(struct engine *e, const struct plan *plan, struct err *err) {
+static int make_room(struct engine *e, const struct plan *plan, enum format kv_format,
+                     struct err *err) {
     const struct model_config *c = e->info.config;
     size_t vocab = (size_t)c->vocab;
-    if (kv_cache_init(&e->kv, e->device, c, plan->kv_format, plan->n_blocks, err) != 0 ||
+    if (kv_cache_init(&e->kv, e->device, c, kv_format, plan->n_blocks, err) != 0 ||
         activations_init(&e->activations, e->device, c, &plan->batch, err) != 0 ||
         block_manager_init(&e->blocks, plan->n_blocks, KV_BLOCK_TOKENS, err) != 0 ||
         scheduler_init(&e->scheduler, &e->blocks, plan->max_sequences, plan->batch.max_outputs,
@@ -631,13 +632,13 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
         return -1;
     info->plan = plan.memory;
     info->context_tokens = plan.memory.context_tokens;
-    info->kv_format = plan.kv_format;
+    info->kv_format = o->kv_format;
     info->max_sequences = plan.max_sequences;
     info->pass_rows = plan.max_rows;
     if (open_contents(e, o, err) != 0) return -1;
     describe_weights(e);
     notice_long_context(e);
-    if (begin_stage(e, o, "memory", 0.95f, err) != 0 || make_room(e, &plan, err) != 0)
+    if (begin_stage(e, o, "memory", 0.95f, err) != 0 || make_room(e, &plan, o->kv_format, err) != 0)
         return -1;
     return begin_stage(e, o, "ready", 1, err);
 }

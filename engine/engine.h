@@ -31,9 +31,6 @@
 
 struct engine;
 
-/* The cache in 16 bits as the device computes: its activations' format, F16 where those are float. */
-#define KV_AS_DEVICE N_FORMATS
-
 struct engine_options {
     const char *model;          /* folder, file or org/name */
     const char *tokenizer;      /* folder to take the tokenizer from, or NULL */
@@ -44,7 +41,7 @@ struct engine_options {
     int max_sequences;          /* in flight at once; 0: 8 */
     int prefill_tokens;         /* rows of a pass at most; 0: 512, fewer where a step would last
                                    longer than 250 ms */
-    enum format kv_format;      /* KV_AS_DEVICE unless a test wants another */
+    enum format kv_format;      /* FORMAT_F16 unless a test wants FORMAT_F32 */
     const char *random_weights; /* not NULL: only config.json is read, weights are random in this
                                    format or mix; "": in the one that it names (bench) */
     bool ids_only;    /* no tokenizer is opened: requests are ids, events have no text (bench) */

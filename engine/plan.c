@@ -78,7 +78,7 @@ static int check_options(const struct engine_options *o, struct err *err) {
     if (o->prefill_tokens < 0 || o->prefill_tokens > MOST_ROWS)
         return err_set(err, ERR_USAGE, "%d tokens in a pass: 0 (automatic) to %d are possible",
                        o->prefill_tokens, MOST_ROWS);
-    if (o->kv_format != KV_AS_DEVICE && !(format_table[o->kv_format].uses & USE_KV))
+    if (!(format_table[o->kv_format].uses & USE_KV))
         return err_set(err, ERR_USAGE, "a KV cache cannot be %s", format_table[o->kv_format].name);
     return 0;
 }
@@ -165,14 +165,12 @@ int plan_make(struct plan *plan, const struct engine_options *o,
     const struct model_config *c = checkpoint_config(checkpoint);
     struct memory_plan *m = &plan->memory;
     struct device_memory memory;
-    *plan = (struct plan){.activation = device->activation, .kv_format = o->kv_format};
+    *plan = (struct plan){.activation = device->activation};
     if (check_options(o, err) != 0) return -1;
-    if (o->kv_format == KV_AS_DEVICE)
-        plan->kv_format = device->activation == FORMAT_F32 ? FORMAT_F16 : device->activation;
     const bool is_gpu = !device->reads_host_memory;
     set_batch(plan, o, c, is_gpu);
     device->memory(device, &memory);
-    m->kv_bytes_per_token = kv_cache_bytes_per_token(c, plan->kv_format);
+    m->kv_bytes_per_token = kv_cache_bytes_per_token(c, o->kv_format);
     m->available_bytes = memory.free_bytes - memory.free_bytes / reserve_divisor;
     if (is_gpu) {
         if (o->gpu_memory_bytes && o->gpu_memory_bytes < m->available_bytes)

@@ -12,7 +12,6 @@ struct plan {
     int max_sequences, max_rows; /* that the scheduler may put into a pass */
     struct batch_size batch;     /* the largest pass, padding included */
     enum format activation;      /* the device's */
-    enum format kv_format;       /* of the cache */
     int n_blocks;                /* of the KV cache: context_tokens, shared by all sequences */
     double seconds_per_row;      /* guess of a pass's speed; 0: max_rows is as the options say */
 };

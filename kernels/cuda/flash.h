@@ -1,6 +1,6 @@
 /*
  * flash_sm90.cu: attention for passes of many rows, on Hopper's tensor cores (sm_90a), for caches in
- * the format of the activations. Measured and tested by tests/gpu/flash_bench.cu as well.
+ * F16 or in the format of the activations. Measured and tested by tests/gpu/flash_bench.cu as well.
  */
 #pragma once
 

@@ -20,6 +20,7 @@
 #include "kernels/cuda/wgmma.cuh"
 
 #include <math_constants.h>
+#include <type_traits>
 
 enum {
     KEYS = 128,                /* of a tile */
@@ -39,8 +40,12 @@ struct flash_args {
     int *next_item; /* 0 between launches; NULL: blocks take every gridDim-th item */
 };
 
-template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_> struct flash_shape {
+/* T: of keys, values and weights; A: of queries and results, which become T's where it is another
+ */
+template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_, typename A_ = T_>
+struct flash_shape {
     typedef T_ T;
+    typedef A_ A;
     enum {
         HEAD = HEAD_,
         ATOMS = HEAD / ATOM, /* side by side in a row */
@@ -341,6 +346,18 @@ static __device__ __forceinline__ void write_zeros(const flash_args &a, const fl
     }
 }
 
+/* A warpgroup's own queries, where they lie, in the format of the keys. */
+template <typename T, typename A>
+static __device__ __forceinline__ void convert_queries(char *q, int bytes) {
+    for (int i = (int)threadIdx.x % WARPGROUP * 16; i < bytes; i += WARPGROUP * 16) {
+        float values[8];
+        unpack<A>(*(const uint4 *)(q + i), values);
+        *(uint4 *)(q + i) =
+            make_uint4(pack<T>(values[0], values[1]), pack<T>(values[2], values[3]),
+                       pack<T>(values[4], values[5]), pack<T>(values[6], values[7]));
+    }
+}
+
 /* Values behind the last key, in its block of the cache, are anything: 0 times them must be 0. */
 template <typename Shape>
 static __device__ __forceinline__ void clear_values(char *tile, int n_keys, int warpgroup) {
@@ -387,11 +404,12 @@ static __device__ __forceinline__ void to_operand(unsigned (&p)[KEYS / 4],
 /* A warpgroup, where it stands in the rings, and what it does with its 64 rows of an item. */
 template <typename Shape> struct flash_consumer {
     typedef typename Shape::T T;
+    typedef typename Shape::A A;
     enum { HEAD = Shape::HEAD, TURN = 1 /* the first of the barriers */ };
     const flash_args &a;
     flash_barriers<Shape::STAGES> &barriers;
     const int warpgroup, thread, row; /* `row`: of the item, the thread's first; and that + 8 */
-    char *v;
+    char *own_q, *v;
     uint64_t q_matrix, k_matrix, v_matrix;
     ring<Shape::STAGES> k_ring, v_ring; /* keys to come, and the values one tile behind them */
 
@@ -399,9 +417,9 @@ template <typename Shape> struct flash_consumer {
                                               char *values, flash_barriers<Shape::STAGES> &b)
         : a(args), barriers(b), warpgroup(uniform((int)threadIdx.x / WARPGROUP - 1)),
           thread((int)threadIdx.x % WARPGROUP),
-          row(warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4), v(values) {
-        q_matrix =
-            matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, ATOM_BYTES, 16);
+          row(warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4),
+          own_q(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES), v(values) {
+        q_matrix = matrix_in_shared(own_q, ATOM_BYTES, 16);
         k_matrix = matrix_in_shared(k, Shape::GROUP_BYTES, 16);
         v_matrix = matrix_in_shared(v, Shape::GROUP_BYTES, ATOM_BYTES);
         if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
@@ -517,6 +535,12 @@ template <typename Shape> struct flash_consumer {
 
         if (n_tiles > 0) {
             const uint64_t q = advance(q_matrix, uniform((int)buffer) * Shape::Q_BYTES);
+            if constexpr (!std::is_same<T, A>::value) {
+                convert_queries<T, A>(own_q + buffer * Shape::Q_BYTES,
+                                      Shape::ATOMS * Shape::Q_ATOM_BYTES);
+                stores_are_ready();
+                named_wait(1 + Shape::WARPGROUPS + warpgroup, WARPGROUP);
+            }
             float s[KEYS / 2], o[HEAD / 2];
             unsigned p[KEYS / 4];
             flash_softmax state = {{-CUDART_INF_F, -CUDART_INF_F}, {0, 0}};
@@ -527,10 +551,10 @@ template <typename Shape> struct flash_consumer {
             leave(&barriers.q_empty[buffer]);
             const int n_keys = item.first_position + item.n_rows;
             last_values(n_tiles, n_tiles == all_tiles ? uniform(n_keys) : 0, p, o);
-            write_rows<T, HEAD>(a, item, row, o, state);
+            write_rows<A, HEAD>(a, item, row, o, state);
         } else {
             if (uniform(item.n_rows) == 0) return false;
-            if (all_tiles == 0) write_zeros<T, HEAD>(a, item, first, n_rows);
+            if (all_tiles == 0) write_zeros<A, HEAD>(a, item, first, n_rows);
             leave(&barriers.q_empty[buffer]);
         }
         for (int tile = n_tiles; tile < all_tiles; tile++) skip_tile();
@@ -616,7 +640,7 @@ static enum op_status flash_launch(struct cuda_device *cuda, const struct op_att
     const cuuint64_t kv_strides[3] = {row, ATOM_ROW, 8 * row};
     const cuuint32_t kv_box[4] = {ATOM, 8, Shape::ATOMS, BLOCK_KEYS / 8};
     CUtensorMap q_map, k_map, v_map;
-    if (!describe(&q_map, op->kv.format, op->q, 3, q_sizes, q_strides, q_box) ||
+    if (!describe(&q_map, cuda->base.activation, op->q, 3, q_sizes, q_strides, q_box) ||
         !describe(&k_map, op->kv.format, op->kv.k, 4, kv_sizes, kv_strides, kv_box) ||
         !describe(&v_map, op->kv.format, op->kv.v, 4, kv_sizes, kv_strides, kv_box))
         return OP_NOT_SUPPORTED;
@@ -642,24 +666,25 @@ bool flash_can(const struct cuda_device *cuda, const struct op_attention *op) {
     const uintptr_t all = (uintptr_t)op->y | (uintptr_t)op->q | (uintptr_t)kv->k | (uintptr_t)kv->v;
     return cuda->capability == 90 && (kv->head_size == 64 || kv->head_size == 128) &&
            kv->block_tokens == BLOCK_KEYS && op->window == 0 && op->scale > 0 && all % 16 == 0 &&
-           kv->format == cuda->base.activation &&
-           (kv->format == FORMAT_BF16 || kv->format == FORMAT_F16);
+           cuda->base.activation != FORMAT_F32 &&
+           (kv->format == cuda->base.activation || kv->format == FORMAT_F16);
 }
 
 /* Of heads of 64, a block takes 192 rows; or 128, where few blocks would have much to do. */
-template <typename T>
+template <typename T, typename A>
 static enum op_status flash_heads(struct cuda_device *cuda, const struct op_attention *op,
                                   int *next_item) {
     if (op->kv.head_size == 128)
-        return flash_launch<flash_shape<T, 128, 2, 2>>(cuda, op, next_item);
+        return flash_launch<flash_shape<T, 128, 2, 2, A>>(cuda, op, next_item);
     const long n_items = (long)((op->batch->n_rows + 191) / 192) * op->heads;
     if (2 * n_items < 5l * cuda->n_sms)
-        return flash_launch<flash_shape<T, 64, 2, 4>>(cuda, op, next_item);
-    return flash_launch<flash_shape<T, 64, 3, 4>>(cuda, op, next_item);
+        return flash_launch<flash_shape<T, 64, 2, 4, A>>(cuda, op, next_item);
+    return flash_launch<flash_shape<T, 64, 3, 4, A>>(cuda, op, next_item);
 }
 
 enum op_status flash_attention(struct cuda_device *cuda, const struct op_attention *op,
                                int *next_item) {
-    if (op->kv.format == FORMAT_BF16) return flash_heads<bf16>(cuda, op, next_item);
-    return flash_heads<f16>(cuda, op, next_item);
+    if (op->kv.format == FORMAT_BF16) return flash_heads<bf16, bf16>(cuda, op, next_item);
+    if (cuda->base.activation == FORMAT_F16) return flash_heads<f16, f16>(cuda, op, next_item);
+    return flash_heads<f16, bf16>(cuda, op, next_item);
 }

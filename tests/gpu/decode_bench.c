@@ -153,14 +153,13 @@ static void make_model(const struct shape *s, int max_rows, int context) {
                                     .max_blocks = context / BLOCK_TOKENS + 1,
                                     .n_freq = s->head_size / 2,
                                     .block_tokens = BLOCK_TOKENS};
-    must(kv_cache_init(&kv, device, &config, device->activation, size.max_blocks * 8, &err) == 0,
-         err.text);
+    must(kv_cache_init(&kv, device, &config, FORMAT_F16, size.max_blocks * 8, &err) == 0, err.text);
     must(activations_init(&activations, device, &config, &size, &err) == 0, err.text);
     must(batch_init(&batch, size, &err) == 0, err.text);
     /* keys and values that are numbers */
     size_t n = kv.plane_bytes / 2 * 2 * (size_t)kv.n_layers;
     uint16_t *halves = malloc(RANDOM_VALUES * sizeof *halves);
-    format_encode(device->activation, random_values, halves, RANDOM_VALUES);
+    format_encode(FORMAT_F16, random_values, halves, RANDOM_VALUES);
     for (size_t done = 0; done < n; done += RANDOM_VALUES) {
         size_t some = n - done < RANDOM_VALUES ? n - done : RANDOM_VALUES;
         must(device->upload(device, kv.memory + 2 * done, halves, 2 * some) == OP_OK, "upload");

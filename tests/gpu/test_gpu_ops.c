@@ -545,9 +545,9 @@ static void test_attention_long(void **state) {
     check_attention(&c);
 }
 
-/* A cache in the format of the activations: chunks of prompts, with keys before them or not, beside
- * single rows and padding; as the engine has them (blocks of 16, no window). */
-static void test_attention_same_format(void **state) {
+/* Chunks of prompts, with keys before them or not, beside single rows and padding; as the engine
+ * has them (blocks of 16, no window), the cache in half or in the format of the activations. */
+static void test_attention_prompts(void **state) {
     (void)state;
     static const int groups[] = {1, 7, 4, 2};
     for (int i = 0; i < (is_small ? 4 : 24); i++) {
@@ -557,7 +557,7 @@ static void test_attention_same_format(void **state) {
                                    .head_size = i % 2 ? 64 : 128,
                                    .block_tokens = 16,
                                    .n_padding = test_random_int(0, 2),
-                                   .format = gpu->activation};
+                                   .format = i % 3 ? FORMAT_F16 : gpu->activation};
         const int most = i < 12 ? 300 : 2000;
         for (int s = 0; s < c.n_seqs; s++) {
             const bool is_step = test_random_int(0, 3) == 0;
@@ -575,9 +575,11 @@ static void test_attention_same_format(void **state) {
                                .format = gpu->activation,
                                .length = {9001},
                                .n_new = {600}};
-    check_attention(&c);
-    c.head_size = 64;
-    check_attention(&c);
+    for (int i = 0; i < 4; i++) {
+        c.head_size = i % 2 ? 64 : 128;
+        if (i == 2) c.format = FORMAT_F16;
+        check_attention(&c);
+    }
 }
 
 /* ---- fused ---- */
@@ -915,7 +917,7 @@ static int run_cases(void) {
         CASE(test_kv_write),
         CASE(test_attention),
         CASE(test_attention_long),
-        CASE(test_attention_same_format),
+        CASE(test_attention_prompts),
         CASE(test_qkv),
         CASE(test_gate_up),
         CASE(test_head),

@@ -106,8 +106,7 @@ static struct engine *open_case(const struct test_case *c, struct engine_options
     snprintf(path, sizeof path, FOLDER "checkpoints/%s%s", c->name, c->suffix);
     options.model = path;
     options.context_tokens = MAX_TOKENS;
-    const bool in_float = !place.device || place.in_float || strstr(c->name, "f32");
-    options.kv_format = in_float ? FORMAT_F32 : KV_AS_DEVICE;
+    options.kv_format = FORMAT_F32;
     options.is_exact = true;
     options.device = place.device;
     options.cuda_module = place.module;
