@@ -60,17 +60,19 @@ static __device__ __forceinline__ unsigned cluster_rank(void) {
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
     return rank;
 }
+/* All blocks of the cluster have come here; barriers_are_ready() before it is seen behind it. */
 static __device__ __forceinline__ void cluster_sync(void) {
-    asm volatile("barrier.cluster.arrive.release.aligned;\n"
+    asm volatile("barrier.cluster.arrive.relaxed.aligned;\n"
                  "barrier.cluster.wait.acquire.aligned;" ::
                      : "memory");
 }
-/* At the barrier in the same place of block `rank` of the cluster. */
+/* At the barrier in the same place of block `rank` of the cluster. Nothing that this thread wrote
+ * is handed over (`.release.cluster` would be a fence to L2, a microsecond each time). */
 static __device__ __forceinline__ void barrier_arrive_at(uint64_t *barrier, unsigned rank) {
     asm volatile("{\n"
                  ".reg .b32 a;\n"
                  "mapa.shared::cluster.u32 a, %0, %1;\n"
-                 "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [a];\n"
+                 "mbarrier.arrive.shared::cluster.b64 _, [a];\n"
                  "}" ::"r"(shared_address(barrier)),
                  "r"(rank)
                  : "memory");
@@ -176,6 +178,11 @@ static __device__ __forceinline__ void produce(const gemm_args &a, const CUtenso
                               w_row, &barriers.full[stage]);
             if (++stage == Shape::STAGES) stage = 0, parity ^= 1;
         }
+    }
+    /* the other block arrives here no more: this one may go */
+    for (int i = 0; i < Shape::STAGES; i++) {
+        barrier_wait(&barriers.empty[stage], parity, 3);
+        if (++stage == Shape::STAGES) stage = 0, parity ^= 1;
     }
 }
 
@@ -349,8 +356,6 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
         take_registers<232>();
         compute<Shape>(a, memory, barriers);
     }
-    __syncwarp();
-    cluster_sync(); /* neither leaves while the other may write into it */
 }
 
 /* ---- the host's side ---- */
@@ -418,8 +423,9 @@ static enum op_status gemm_launch(struct cuda_device *cuda, void *y, const void 
 
 bool gemm_can(const struct cuda_device *cuda, const void *x, const struct matrix *w, int rows) {
     const uintptr_t all = (uintptr_t)x | (uintptr_t)w->data;
-    return cuda->capability == 90 && rows >= LEAST_ROWS && all % 16 == 0 && w->cols % 8 == 0 &&
-           w->rows % 8 == 0 && w->format == cuda->base.activation && w->format != FORMAT_F32;
+    return cuda->capability == 90 && rows >= LEAST_ROWS && all % 16 == 0 && w->cols >= STEP &&
+           w->cols % 8 == 0 && w->rows % 8 == 0 && w->format == cuda->base.activation &&
+           w->format != FORMAT_F32;
 }
 
 /* Time of all rounds of tiles, of `half` rows of w twice, in that unit: narrow tiles take more from
