@@ -17,6 +17,8 @@
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/flash.h"
+#include "kernels/cuda/fragments.cuh"
+#include "kernels/cuda/tensor_map.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 #include <math_constants.h>
@@ -228,18 +230,6 @@ static __device__ __forceinline__ float power_of_2(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-template <typename T> static __device__ __forceinline__ unsigned pack(float x, float y);
-template <> __device__ __forceinline__ unsigned pack<bf16>(float x, float y) {
-    unsigned two;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
-    return two;
-}
-template <> __device__ __forceinline__ unsigned pack<f16>(float x, float y) {
-    unsigned two;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
-    return two;
-}
-
 /* Two rows of a thread: 8 lines apart. */
 struct flash_softmax {
     float largest[2], sum[2]; /* the sum over this thread's columns only */
@@ -288,23 +278,6 @@ static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax
     }
 }
 
-/* A 4x4 matrix of words over four lanes, one row each, is transposed. */
-static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
-#pragma unroll
-    for (int step = 1; step <= 2; step *= 2) {
-        const bool is_upper = threadIdx.x & (unsigned)step;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (i & step) continue;
-            const unsigned got = __shfl_xor_sync(~0u, is_upper ? w[i] : w[i + step], step);
-            if (is_upper)
-                w[i] = got;
-            else
-                w[i + step] = got;
-        }
-    }
-}
-
 template <typename T, int HEAD>
 static __device__ __forceinline__ void write_rows(const flash_args &a, const flash_item &item,
                                                   int row_of_thread, float (&o)[HEAD / 2],
@@ -326,7 +299,7 @@ static __device__ __forceinline__ void write_rows(const flash_args &a, const fla
 #pragma unroll
             for (int x = 0; x < 4; x++) {
                 const float *two = o + 16 * i + 4 * x + 2 * r;
-                w[x] = is_padding ? 0 : pack<T>(two[0] * inverse, two[1] * inverse);
+                w[x] = is_padding ? 0 : pack_two<T>(two[0] * inverse, two[1] * inverse);
             }
             transpose(w);
             if (is_there)
@@ -353,8 +326,8 @@ static __device__ __forceinline__ void convert_queries(char *q, int bytes) {
         float values[8];
         unpack<A>(*(const uint4 *)(q + i), values);
         *(uint4 *)(q + i) =
-            make_uint4(pack<T>(values[0], values[1]), pack<T>(values[2], values[3]),
-                       pack<T>(values[4], values[5]), pack<T>(values[6], values[7]));
+            make_uint4(pack_two<T>(values[0], values[1]), pack_two<T>(values[2], values[3]),
+                       pack_two<T>(values[4], values[5]), pack_two<T>(values[6], values[7]));
     }
 }
 
@@ -398,7 +371,7 @@ template <typename T>
 static __device__ __forceinline__ void to_operand(unsigned (&p)[KEYS / 4],
                                                   const float (&s)[KEYS / 2]) {
 #pragma unroll
-    for (int i = 0; i < KEYS / 4; i++) p[i] = pack<T>(s[2 * i], s[2 * i + 1]);
+    for (int i = 0; i < KEYS / 4; i++) p[i] = pack_two<T>(s[2 * i], s[2 * i + 1]);
 }
 
 /* A warpgroup, where it stands in the rings, and what it does with its 64 rows of an item. */
@@ -602,30 +575,6 @@ static __global__ void __launch_bounds__(Shape::THREADS, 1)
 
 /* ---- the host's side ---- */
 
-/* The driver's function that describes a tensor to the copy engine; NULL where it has none. */
-static PFN_cuTensorMapEncodeTiled_v12000 encoder(void) {
-    void *function = NULL;
-    cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                         cudaEnableDefault, &found) != cudaSuccess ||
-        found != cudaDriverEntryPointSuccess)
-        return NULL;
-    return (PFN_cuTensorMapEncodeTiled_v12000)function;
-}
-
-/* Innermost first; strides in bytes, without the innermost, whose values are adjacent. */
-static bool describe(CUtensorMap *map, enum format format, const void *data, int rank,
-                     const cuuint64_t *sizes, const cuuint64_t *strides, const cuuint32_t *box) {
-    static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
-    const CUtensorMapDataType type =
-        format == FORMAT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const cuuint32_t steps[4] = {1, 1, 1, 1};
-    return encode && encode(map, type, (cuuint32_t)rank, (void *)data, sizes, strides, box, steps,
-                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                            CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 template <typename Shape>
 static enum op_status flash_launch(struct cuda_device *cuda, const struct op_attention *op,
                                    int *next_item) {
@@ -640,9 +589,9 @@ static enum op_status flash_launch(struct cuda_device *cuda, const struct op_att
     const cuuint64_t kv_strides[3] = {row, ATOM_ROW, 8 * row};
     const cuuint32_t kv_box[4] = {ATOM, 8, Shape::ATOMS, BLOCK_KEYS / 8};
     CUtensorMap q_map, k_map, v_map;
-    if (!describe(&q_map, cuda->base.activation, op->q, 3, q_sizes, q_strides, q_box) ||
-        !describe(&k_map, op->kv.format, op->kv.k, 4, kv_sizes, kv_strides, kv_box) ||
-        !describe(&v_map, op->kv.format, op->kv.v, 4, kv_sizes, kv_strides, kv_box))
+    if (!tensor_map(&q_map, cuda->base.activation, op->q, 3, q_sizes, q_strides, q_box) ||
+        !tensor_map(&k_map, op->kv.format, op->kv.k, 4, kv_sizes, kv_strides, kv_box) ||
+        !tensor_map(&v_map, op->kv.format, op->kv.v, 4, kv_sizes, kv_strides, kv_box))
         return OP_NOT_SUPPORTED;
     /* each sequence, and the rows behind the last one, ends in a tile that may not be full */
     const int n_tiles = (b->n_rows + Shape::ROWS - 1) / Shape::ROWS + b->n_seqs;

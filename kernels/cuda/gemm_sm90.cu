@@ -14,7 +14,9 @@
  * always the same.
  */
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/fragments.cuh"
 #include "kernels/cuda/gemm.h"
+#include "kernels/cuda/tensor_map.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 enum {
@@ -188,17 +190,6 @@ static __device__ __forceinline__ void produce(const gemm_args &a, const CUtenso
 
 /* ---- the warpgroups that compute ---- */
 
-template <typename T> static __device__ __forceinline__ unsigned pack(float x, float y);
-template <> __device__ __forceinline__ unsigned pack<bf16>(float x, float y) {
-    unsigned two;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
-    return two;
-}
-template <> __device__ __forceinline__ unsigned pack<f16>(float x, float y) {
-    unsigned two;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
-    return two;
-}
 static __device__ __forceinline__ float2 unpack_two(unsigned two, bf16) {
     return make_float2(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000u));
 }
@@ -206,23 +197,6 @@ static __device__ __forceinline__ float2 unpack_two(unsigned two, f16) {
     __half2 pair;
     memcpy(&pair, &two, sizeof pair);
     return __half22float2(pair);
-}
-
-/* A 4x4 matrix of words over four lanes, one row each, is transposed. */
-static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
-#pragma unroll
-    for (int step = 1; step <= 2; step *= 2) {
-        const bool is_upper = threadIdx.x & (unsigned)step;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (i & step) continue;
-            const unsigned got = __shfl_xor_sync(~0u, is_upper ? w[i] : w[i + step], step);
-            if (is_upper)
-                w[i] = got;
-            else
-                w[i + step] = got;
-        }
-    }
 }
 
 static __device__ __forceinline__ float silu_times(float gate, float up) {
@@ -271,7 +245,7 @@ static __device__ __forceinline__ void write_sums(const gemm_args &a, int row, i
                     const float2 before = unpack_two(w[x], T());
                     y.x += before.x, y.y += before.y;
                 }
-                w[x] = pack<T>(y.x, y.y);
+                w[x] = pack_two<T>(y.x, y.y);
             }
             transpose(w);
             if (is_there) *(uint4 *)(to + at) = make_uint4(w[0], w[1], w[2], w[3]);
@@ -360,29 +334,12 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
 
 /* ---- the host's side ---- */
 
-/* The driver's function that describes a tensor to the copy engine; NULL where it has none. */
-static PFN_cuTensorMapEncodeTiled_v12000 encoder(void) {
-    void *function = NULL;
-    cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                         cudaEnableDefault, &found) != cudaSuccess ||
-        found != cudaDriverEntryPointSuccess)
-        return NULL;
-    return (PFN_cuTensorMapEncodeTiled_v12000)function;
-}
-
 /* [rows, k] of 16 bits, `box` rows of STEP columns at a time */
 static bool describe(CUtensorMap *map, enum format format, const void *data, int rows, int k,
                      int box) {
-    static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
-    const CUtensorMapDataType type =
-        format == FORMAT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
     const cuuint64_t sizes[2] = {(cuuint64_t)k, (cuuint64_t)rows}, strides[1] = {2 * sizes[0]};
-    const cuuint32_t boxes[2] = {STEP, (cuuint32_t)box}, steps[2] = {1, 1};
-    return encode && encode(map, type, 2, (void *)data, sizes, strides, boxes, steps,
-                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                            CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+    const cuuint32_t boxes[2] = {STEP, (cuuint32_t)box};
+    return tensor_map(map, format, data, 2, sizes, strides, boxes);
 }
 
 /* w and other: the matrices of the halves, [n, k] each; the same where there is one */
