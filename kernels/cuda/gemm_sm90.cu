@@ -20,8 +20,9 @@
 #include "kernels/cuda/wgmma.cuh"
 
 enum {
-    CLUSTER = 2,          /* blocks */
-    TILE_ROWS = 128,      /* of x, in a block */
+    CLUSTER = 2,     /* blocks */
+    TILE_ROWS = 128, /* of x, in a block */
+    PAIR_ROWS = CLUSTER * TILE_ROWS,
     STEP = 64,            /* columns at a time: 128 bytes, a row of the swizzle */
     ROW_BYTES = 2 * STEP, /* of a tile in shared memory */
     ATOM_BYTES = 1024,    /* 8 rows: what the swizzle repeats after */
@@ -334,6 +335,10 @@ static __global__ void __launch_bounds__(GEMM_THREADS, 1)
 
 /* ---- the host's side ---- */
 
+static int n_pairs_of(int rows) {
+    return (rows + PAIR_ROWS - 1) / PAIR_ROWS;
+}
+
 /* [rows, k] of 16 bits, `box` rows of STEP columns at a time */
 static bool describe(CUtensorMap *map, enum format format, const void *data, int rows, int k,
                      int box) {
@@ -352,9 +357,7 @@ static enum op_status gemm_launch(struct cuda_device *cuda, void *y, const void 
         !describe(&w_map, format, w, n, k, Shape::HALF) ||
         !describe(&other_map, format, other, n, k, Shape::HALF))
         return OP_NOT_SUPPORTED;
-    const int pair_rows = CLUSTER * TILE_ROWS;
-    const gemm_args a = {
-        y, rows, n, k, (rows + pair_rows - 1) / pair_rows, (n + Shape::OUT - 1) / Shape::OUT};
+    const gemm_args a = {y, rows, n, k, n_pairs_of(rows), (n + Shape::OUT - 1) / Shape::OUT};
     const enum op_status status =
         cuda_status(cuda, cudaFuncSetAttribute((const void *)gemm_kernel<Shape>,
                                                cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -380,16 +383,17 @@ static enum op_status gemm_launch(struct cuda_device *cuda, void *y, const void 
 
 bool gemm_can(const struct cuda_device *cuda, const void *x, const struct matrix *w, int rows) {
     const uintptr_t all = (uintptr_t)x | (uintptr_t)w->data;
-    return cuda->capability == 90 && rows >= LEAST_ROWS && all % 16 == 0 && w->cols >= STEP &&
-           w->cols % 8 == 0 && w->rows % 8 == 0 && w->format == cuda->base.activation &&
-           w->format != FORMAT_F32;
+    const bool is_full = 4 * rows >= 3 * n_pairs_of(rows) * PAIR_ROWS; /* else cuBLASLt is faster */
+    return cuda->capability == 90 && rows >= LEAST_ROWS && is_full && all % 16 == 0 &&
+           w->cols >= STEP && w->cols % 8 == 0 && w->rows % 8 == 0 &&
+           w->format == cuda->base.activation && w->format != FORMAT_F32;
 }
 
 /* Time of all rounds of tiles, of `half` rows of w twice, in that unit: narrow tiles take more from
  * L2 for each product. */
 static double time_of(const struct cuda_device *cuda, int rows, int n, int half, int out) {
-    const int pair_rows = CLUSTER * TILE_ROWS, n_clusters = cuda->n_sms / CLUSTER;
-    const int n_tiles = (rows + pair_rows - 1) / pair_rows * ((n + out - 1) / out);
+    const int n_clusters = cuda->n_sms / CLUSTER;
+    const int n_tiles = n_pairs_of(rows) * ((n + out - 1) / out);
     return (double)((n_tiles + n_clusters - 1) / n_clusters) * (half + 12);
 }
 
