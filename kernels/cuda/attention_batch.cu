@@ -18,11 +18,10 @@
  */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/attention_batch.h"
-#include "kernels/cuda/tensor_map.h"
+#include "kernels/cuda/tensor_map.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 #include <math_constants.h>
-#include <stdlib.h>
 
 enum {
     N_WARPS = 4,
@@ -475,9 +474,8 @@ static enum op_status batch_launch(struct cuda_device *cuda, const struct attent
     a.positions = from.positions, a.seq_of = from.seq_of, a.slots = from.slots;
     a.block_table = from.block_table;
     a.head_tiles = (group + HEADS - 1) / HEADS * from.kv.n_kv_heads;
-    const int per_sm = getenv("AB") ? atoi(getenv("AB")) : 2; /* EXPERIMENT */
-    if (per_sm == 0) return OP_NOT_SUPPORTED;
-    const int blocks = per_sm * cuda->n_sms;
+    /* with little to do, one beside the products' blocks: the next one's then begins early */
+    const int blocks = from.n_rows * a.head_tiles > cuda->n_sms ? 2 * cuda->n_sms : cuda->n_sms;
     const size_t part = sizeof(float) * HEADS * (HEAD + SUMMARY);
     a.partial = from.partial, a.flags = from.counters;
     if (part * (size_t)blocks > cuda->partial_bytes) return OP_NOT_SUPPORTED;
@@ -487,8 +485,8 @@ static enum op_status batch_launch(struct cuda_device *cuda, const struct attent
     const cuuint64_t strides[3] = {row, 128, 8 * row};
     const cuuint32_t box[4] = {64, 8, warp_type::ATOMS, BLOCK_KEYS / 8};
     CUtensorMap k_map, v_map;
-    if (!tensor_map_make(&k_map, from.kv.format, from.kv.k, 4, sizes, strides, box) ||
-        !tensor_map_make(&v_map, from.kv.format, from.kv.v, 4, sizes, strides, box))
+    if (!tensor_map(&k_map, from.kv.format, from.kv.k, 4, sizes, strides, box) ||
+        !tensor_map(&v_map, from.kv.format, from.kv.v, 4, sizes, strides, box))
         return OP_NOT_SUPPORTED;
     const size_t parts =
         sizeof(float) * N_WARPS * (size_t)(group < HEADS ? group : HEADS) * (HEAD + SUMMARY);

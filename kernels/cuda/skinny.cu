@@ -1,7 +1,7 @@
 /* The ops' products with 9 to 64 rows: what skinny.cuh multiplies, and what becomes of it. */
 #include "kernels/cuda/rotate.cuh"
 #include "kernels/cuda/skinny.cuh"
-#include "kernels/cuda/tensor_map.h"
+#include "kernels/cuda/tensor_map.cuh"
 
 template <typename T> constexpr enum format format_of = is_bf16<T> ? FORMAT_BF16 : FORMAT_F16;
 #include "kernels/cuda/skinny.h"
@@ -72,8 +72,7 @@ template <class Shape, class Job> struct skinny_call {
             part.tiles_per_head = is_of_head ? (l.groups + tile_groups - 1) / tile_groups : 1;
             part.group_step = tile_groups, part.head_step = (int)box[4];
         }
-        if (!tensor_map_make(&maps.part[plan.n_parts], format_of<T>, l.data, 5, sizes, strides,
-                             box))
+        if (!tensor_map(&maps.part[plan.n_parts], format_of<T>, l.data, 5, sizes, strides, box))
             return false;
         plan.n_tiles += (l.n_atoms + atoms - 1) / atoms;
         plan.n_parts++;
@@ -85,8 +84,7 @@ template <class Shape, class Job> struct skinny_call {
         const cuuint64_t sizes[2] = {(cuuint64_t)k, (cuuint64_t)rows};
         const cuuint64_t strides[1] = {(cuuint64_t)k * sizeof(T)};
         const cuuint32_t box[2] = {SKINNY_CHUNK, Shape::COLS};
-        if (!tensor_map_make(&maps.x, format_of<T>, x, 2, sizes, strides, box))
-            return OP_NOT_SUPPORTED;
+        if (!tensor_map(&maps.x, format_of<T>, x, 2, sizes, strides, box)) return OP_NOT_SUPPORTED;
         plan.n_chunks = (k + SKINNY_CHUNK - 1) / SKINNY_CHUNK;
         plan.n_cols = rows;
         const long long n = (long long)plan.n_tiles * plan.n_chunks;

@@ -10,8 +10,20 @@
 /* From this many rows on it is faster than gemv.cuh. */
 enum { SKINNY_LEAST_ROWS = 2, SKINNY_MAX_ROWS = 64 };
 
+#ifdef QWEN_CUDA_SM90A
 enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *op);
 
 /* All of the op, its norm too. */
 enum op_status skinny_qkv(struct cuda_device *cuda, const struct op_qkv *op); /* no norm per head */
 enum op_status skinny_gate_up(struct cuda_device *cuda, const struct op_gate_up *op);
+#else /* the module has no code for sm_90a */
+static inline enum op_status skinny_linear(struct cuda_device *, const struct op_linear *) {
+    return OP_NOT_SUPPORTED;
+}
+static inline enum op_status skinny_qkv(struct cuda_device *, const struct op_qkv *) {
+    return OP_NOT_SUPPORTED;
+}
+static inline enum op_status skinny_gate_up(struct cuda_device *, const struct op_gate_up *) {
+    return OP_NOT_SUPPORTED;
+}
+#endif

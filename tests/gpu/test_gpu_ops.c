@@ -144,6 +144,15 @@ static struct twin_matrix matrix_random(int rows, int cols) {
                                 {t.gpu, gpu->activation, rows, cols, LAYOUT_STORED}};
 }
 
+static struct twin_matrix rows_of(const struct twin_matrix *m, int first, int n) {
+    struct twin_matrix some = *m;
+    const size_t before = (size_t)first * (size_t)m->cpu.cols;
+    some.cpu.rows = some.gpu.rows = n;
+    some.cpu.data = (const float *)m->cpu.data + before;
+    some.gpu.data = (const char *)m->gpu.data + format_row_bytes(m->gpu.format, before);
+    return some;
+}
+
 static struct op_batch batch_to_gpu(const struct test_batch *b) {
     struct op_batch g = b->batch;
     g.tokens = to_gpu(b->tokens, (size_t)g.n_rows * 4);
@@ -559,6 +568,43 @@ static void test_attention_batch(void **state) {
     }
 }
 
+/* Chunks of prompts, with keys before them or not, beside single rows and padding; as the engine
+ * has them (blocks of 16, no window), the cache in half or in the format of the activations. */
+static void test_attention_prompts(void **state) {
+    (void)state;
+    static const int groups[] = {1, 7, 4, 2};
+    for (int i = 0; i < (is_small ? 4 : 24); i++) {
+        struct attention_case c = {.n_seqs = test_random_int(1, 4),
+                                   .group = groups[i / 2 % 4],
+                                   .kv_heads = test_random_int(1, 3),
+                                   .head_size = i % 2 ? 64 : 128,
+                                   .block_tokens = 16,
+                                   .n_padding = test_random_int(0, 2),
+                                   .format = i % 3 ? FORMAT_F16 : gpu->activation};
+        const int most = i < 12 ? 300 : 2000;
+        for (int s = 0; s < c.n_seqs; s++) {
+            const bool is_step = test_random_int(0, 3) == 0;
+            c.length[s] = test_random_int(1, most);
+            c.n_new[s] = is_step ? 1 : test_random_int(1, c.length[s] < 400 ? c.length[s] : 400);
+        }
+        check_attention(&c);
+    }
+    if (is_small) return;
+    struct attention_case c = {.n_seqs = 1,
+                               .group = 7,
+                               .kv_heads = 2,
+                               .head_size = 128,
+                               .block_tokens = 16,
+                               .format = gpu->activation,
+                               .length = {9001},
+                               .n_new = {600}};
+    for (int i = 0; i < 4; i++) {
+        c.head_size = i % 2 ? 64 : 128;
+        if (i == 2) c.format = FORMAT_F16;
+        check_attention(&c);
+    }
+}
+
 /* ---- fused ---- */
 
 static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_size, int variant) {
@@ -576,14 +622,20 @@ static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_si
     }
     struct op_batch g = batch_to_gpu_with_freq(&b, head_size);
     struct twin x = act_random((size_t)(rows * hidden), 2);
-    struct twin norm = float_random((size_t)hidden, 1);
+    struct twin norm = float_random((size_t)hidden, 0.1f); /* q and k fit into half */
     struct twin_matrix wq = matrix_random(n_q, hidden), wk = matrix_random(n_kv, hidden);
     struct twin_matrix wv = matrix_random(n_kv, hidden);
+    if (variant % 5 > 0) { /* one beside the other, as a loaded model's are */
+        struct twin_matrix all = matrix_random(n_q + 2 * n_kv, hidden);
+        wq = rows_of(&all, 0, n_q);
+        wk = rows_of(&all, n_q, n_kv);
+        wv = rows_of(&all, n_q + n_kv, n_kv);
+    }
     struct twin bq = float_random((size_t)n_q, 1), bk = float_random((size_t)n_kv, 1);
     struct twin bv = float_random((size_t)n_kv, 1);
     struct twin nq = float_random((size_t)head_size, 1), nk = float_random((size_t)head_size, 1);
     struct twin q = act_poisoned((size_t)(rows * n_q));
-    struct twin scratch = act_poisoned((size_t)(rows * (hidden + 2 * n_kv)));
+    struct twin scratch = act_poisoned((size_t)(rows * (hidden + n_q + 2 * n_kv)));
     struct twin_kv kv = kv_new(format, n_blocks, block_tokens, kv_heads, head_size);
     struct op_qkv op = {.q = q.cpu,
                         .x = x.cpu,
@@ -641,6 +693,8 @@ static void test_qkv(void **state) {
         check_qkv(n_rows, 896, 14, 2, 64, 5);
         check_qkv(n_rows, 1024, 5, 1, 128, 12);
     }
+    for (int variant = 0; variant < 16; variant++) check_qkv(500, 256, 4, 2, 64, variant);
+    check_qkv(760, 896, 14, 2, 64, 1);
 }
 
 /*
@@ -701,7 +755,7 @@ static void check_gate_up(int rows, int hidden, int n) {
 
 static void test_gate_up(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 16, 17, 40, 64, 65, 300};
+    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 16, 17, 40, 64, 65, 300, 500};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         check_gate_up(rows[r], 256, 512);
         check_gate_up(rows[r], 136, 91);
@@ -932,6 +986,7 @@ static int run_cases(void) {
         CASE(test_attention),
         CASE(test_attention_long),
         CASE(test_attention_batch),
+        CASE(test_attention_prompts),
         CASE(test_qkv),
         CASE(test_gate_up),
         CASE(test_head),

@@ -1,11 +1,12 @@
-/* How a tensor in memory is described to the copy engine (TMA), on the host. */
+/* How the copy engine (TMA, sm_90) is told of an array of 16-bit values. */
 #pragma once
 
-#include "kernels/cuda/numbers.cuh"
+#include "kernels/format.h"
 
 #include <cudaTypedefs.h>
+#include <cuda_runtime.h>
 
-/* The driver's function for it; NULL where it has none. */
+/* The driver's function; NULL where it has none. */
 static inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder(void) {
     void *function = NULL;
     cudaDriverEntryPointQueryResult found;
@@ -17,12 +18,13 @@ static inline PFN_cuTensorMapEncodeTiled_v12000 tensor_map_encoder(void) {
 }
 
 /*
- * 16-bit values; innermost first; strides in bytes, without the innermost, whose values are
- * adjacent and of which a box has 64: 128 bytes, swizzled. False: it does not take such a tensor.
+ * Boxes of `rank` sides, in values, the innermost first; strides in bytes, without the innermost's,
+ * whose values are adjacent. A box lies swizzled, 128 bytes at a time, in shared memory; what is
+ * outside of the array is 0 there.
  */
-static inline bool tensor_map_make(CUtensorMap *map, enum format format, const void *data, int rank,
-                                   const cuuint64_t *sizes, const cuuint64_t *strides,
-                                   const cuuint32_t *box) {
+static inline bool tensor_map(CUtensorMap *map, enum format format, const void *data, int rank,
+                              const cuuint64_t *sizes, const cuuint64_t *strides,
+                              const cuuint32_t *box) {
     static const PFN_cuTensorMapEncodeTiled_v12000 encode = tensor_map_encoder();
     const CUtensorMapDataType type =
         format == FORMAT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
