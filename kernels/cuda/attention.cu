@@ -5,6 +5,7 @@
  *              key/value head for all queries that share it, so that a key is read once. What the
  *              stretches came to is put together, in their order, by the block that is last.
  * one row of each sequence, on tensor cores    attention_split.cu
+ * the same, many of them, on Hopper            attention_batch.cu
  * many rows, on Hopper's tensor cores          flash_sm90.cu
  * many rows, on those of other cards           attention_tiles.cu
  * odd heads    a warp for each query, value by value.
@@ -477,7 +478,7 @@ enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attentio
                       dim3((unsigned)rows, blocks_for((size_t)op->heads, THREADS / WARP)), THREADS,
                       0, a);
     enum op_status status = OP_NOT_SUPPORTED;
-    if (a.is_decode && rows >= ATTENTION_BATCH_LEAST_ROWS) status = attention_batch(cuda, a);
+    if (a.is_decode) status = attention_batch(cuda, a);
     if (status != OP_NOT_SUPPORTED) return status;
     if (a.is_decode)
         status = attention_split(cuda, a);

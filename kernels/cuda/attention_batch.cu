@@ -474,8 +474,8 @@ static enum op_status batch_launch(struct cuda_device *cuda, const struct attent
     a.positions = from.positions, a.seq_of = from.seq_of, a.slots = from.slots;
     a.block_table = from.block_table;
     a.head_tiles = (group + HEADS - 1) / HEADS * from.kv.n_kv_heads;
-    /* with little to do, one beside the products' blocks: the next one's then begins early */
-    const int blocks = from.n_rows * a.head_tiles > cuda->n_sms ? 2 * cuda->n_sms : cuda->n_sms;
+    if (from.n_rows * a.head_tiles <= cuda->n_sms) return OP_NOT_SUPPORTED; /* attention_split() */
+    const int blocks = 2 * cuda->n_sms;
     const size_t part = sizeof(float) * HEADS * (HEAD + SUMMARY);
     a.partial = from.partial, a.flags = from.counters;
     if (part * (size_t)blocks > cuda->partial_bytes) return OP_NOT_SUPPORTED;

@@ -217,7 +217,8 @@ static enum op_status linear(struct cuda_device *cuda, const struct op_linear *o
 }
 
 enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *op) {
-    if (!can(cuda, op->w->data, op->x, op->rows, op->w->cols)) return OP_NOT_SUPPORTED;
+    if (!can(cuda, op->w->data, op->x, op->rows, op->w->cols) || op->rows > SKINNY_MAX_LINEAR_ROWS)
+        return OP_NOT_SUPPORTED;
     return FOR_16_BITS(cuda, linear, cuda, op);
 }
 

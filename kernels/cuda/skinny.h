@@ -7,8 +7,9 @@
 
 #include "kernels/cuda/cuda.h"
 
-/* From this many rows on it is faster than gemv.cuh. */
-enum { SKINNY_LEAST_ROWS = 2, SKINNY_MAX_ROWS = 64 };
+/* From LEAST rows on it is faster than gemv.cuh; plain products with more than MAX_LINEAR are
+ * faster by cuBLASLt. */
+enum { SKINNY_LEAST_ROWS = 2, SKINNY_MAX_LINEAR_ROWS = 32, SKINNY_MAX_ROWS = 64 };
 
 #ifdef QWEN_CUDA_SM90A
 enum op_status skinny_linear(struct cuda_device *cuda, const struct op_linear *op);
