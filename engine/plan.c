@@ -1,10 +1,9 @@
 /*
  * The memory plan. Everything is counted from the headers of the checkpoint:
  *
- *   weights      tensor bytes as stored (mapped, packed or uploaded). An embedding of which only some
- *                rows are read counts whole: kernels map up to 2 MiB around each
- *   KV cache     bytes per token * context
- *   activations  the arena of a pass, the sampler's workspace, the arrays of a batch
+ *   weights      tensor bytes as stored (mapped, packed or uploaded). An embedding of which only
+ * some rows are read counts whole: kernels map up to 2 MiB around each KV cache     bytes per token
+ * * context activations  the arena of a pass, the sampler's workspace, the arrays of a batch
  *   tokenizer    by its vocabulary
  *   program      what the process has already
  *
@@ -30,6 +29,7 @@ enum {
     DEFAULT_SEQUENCES = 8,
     DEFAULT_ROWS = 512,
     GPU_ROWS = 2048, /* a pass of so many rows keeps a large GPU busy and lasts some 50 ms */
+    LARGE_GPU_ROWS = 4096,
     LEAST_ROWS = 32,
     MOST_ROWS = 4096,
     LEAST_OUTPUTS = 8,      /* so that all logits of a prompt do not come one by one */
@@ -47,6 +47,9 @@ static const double most_faster = 16;
 
 /* Of free memory a sixteenth is left to the rest of the system. */
 static const uint64_t reserve_divisor = 16;
+
+/* A GPU with so much memory is fast enough for LARGE_GPU_ROWS, whose buffers it has room for. */
+static const uint64_t large_gpu_bytes = (uint64_t)64 << 30;
 
 static int clamp(int value, int least, int most) {
     return value < least ? least : value > most ? most : value;
@@ -84,11 +87,11 @@ static int check_options(const struct engine_options *o, struct err *err) {
 }
 
 static void set_batch(struct plan *plan, const struct engine_options *o,
-                      const struct model_config *c, bool is_gpu) {
+                      const struct model_config *c, bool is_gpu, bool is_large) {
     int n_sequences = o->max_sequences > 0 ? o->max_sequences : DEFAULT_SEQUENCES;
     int rows = o->prefill_tokens;
     if (rows == 0 && is_gpu) {
-        rows = GPU_ROWS;
+        rows = is_large ? LARGE_GPU_ROWS : GPU_ROWS;
     } else if (rows == 0) {
         long n_threads = o->threads > 0 ? o->threads : sysconf(_SC_NPROCESSORS_ONLN);
         double flops = guessed_flops * (double)(n_threads > 0 ? n_threads : 1);
@@ -168,8 +171,8 @@ int plan_make(struct plan *plan, const struct engine_options *o,
     *plan = (struct plan){.activation = device->activation};
     if (check_options(o, err) != 0) return -1;
     const bool is_gpu = !device->reads_host_memory;
-    set_batch(plan, o, c, is_gpu);
     device->memory(device, &memory);
+    set_batch(plan, o, c, is_gpu, memory.total_bytes >= large_gpu_bytes);
     m->kv_bytes_per_token = kv_cache_bytes_per_token(c, o->kv_format);
     m->available_bytes = memory.free_bytes - memory.free_bytes / reserve_divisor;
     if (is_gpu) {
