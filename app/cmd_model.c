@@ -62,7 +62,8 @@ enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err 
     }
     /* what is plainly no model is found out before the old one is given up */
     const struct engine_options options = engine_setup(chat->config, path);
-    int result = engine_plan(&options, &plan, err);
+    const struct model_info *info = worker_info(chat->worker);
+    int result = engine_plan(&options, info ? &info->facts : NULL, &plan, err);
     if (result == 0) result = chat_load(chat, path, err);
     mem_free(path);
     return result == 0 ? CHAT_DONE : CHAT_FAILED;
@@ -70,8 +71,9 @@ enum chat_result cmd_model(struct chat *chat, const char *arguments, struct err 
 
 /* --- /models --- */
 
-/* A row for a model, or nothing for what is none. */
-static bool list_model(struct chat *chat, const char *path, bool is_first) {
+/* A row for a model, or nothing for what is none. `facts`: before any model is opened. */
+static bool list_model(struct chat *chat, const struct device_facts *facts, const char *path,
+                       bool is_first) {
     static const char *const head[] = {"model", "weights", "memory", ""};
     const struct model_info *info = worker_info(chat->worker);
     struct memory_plan plan;
@@ -85,7 +87,7 @@ static bool list_model(struct chat *chat, const char *path, bool is_first) {
     char weights[32] = "", memory[32] = "";
     const char *note = info && strcmp(info->path, path) == 0 ? "open" : "";
     struct err err;
-    if (engine_plan(&options, &plan, &err) != 0) {
+    if (engine_plan(&options, facts, &plan, &err) != 0) {
         note = "cannot be read";
     } else {
         snprintf(weights, sizeof weights, "%.0f MiB", mib(plan.weights_bytes));
@@ -101,15 +103,21 @@ enum chat_result cmd_models(struct chat *chat, const char *arguments, struct err
     struct buf folder = {0};
     struct dirent **entries = NULL;
     size_t found = 0;
+    const struct model_info *info = worker_info(chat->worker);
+    struct device_facts facts;
     (void)arguments;
-    (void)err;
+    const struct engine_options options = engine_setup(chat->config, "");
+    if (info)
+        facts = info->facts;
+    else if (engine_device_facts(&options, &facts, err) != 0)
+        return CHAT_FAILED;
     if (chat->config->data_folder) buf_printf(&folder, "%s/models", chat->config->data_folder);
     int n = folder.n ? scandir(folder.data, &entries, NULL, alphasort) : 0;
     for (int i = 0; i < n; i++) {
         struct buf path = {0};
         buf_printf(&path, "%s/%s", folder.data, entries[i]->d_name);
         if (entries[i]->d_name[0] != '.' && !path.failed)
-            found += list_model(chat, path.data, found == 0);
+            found += list_model(chat, &facts, path.data, found == 0);
         buf_release(&path);
         free(entries[i]);
     }

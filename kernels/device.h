@@ -26,6 +26,8 @@ struct communicator; /* between the ranks of one model; NULL with one device */
 struct device_memory {
     uint64_t total_bytes;
     uint64_t free_bytes; /* what could be taken now */
+    uint64_t own_bytes;  /* what the backend has taken for itself, and will while it computes: a
+                            GPU's context, buffers, code that is loaded when it is first used */
 };
 
 struct device {
@@ -33,6 +35,7 @@ struct device {
     enum format activation; /* of "act" arrays */
     bool reads_host_memory; /* weights may stay where they are mapped */
     bool is_async;
+    bool has_bf16; /* products of it: activations may be BF16 */
     struct communicator *communicator;
     const char *backend; /* "CPU", "CUDA" */
     int threads;         /* of the CPU that compute; 0: none do */
@@ -43,6 +46,11 @@ struct device {
     void (*release)(struct device *, void *);
     enum op_status (*upload)(struct device *, void *to, const void *from_host, size_t bytes);
     enum op_status (*download)(struct device *, void *to_host, const void *from, size_t bytes);
+    /* Memory that ops take beside their arguments for passes of up to so many rows of logits: how
+     * much, and taking it at once, so that no pass has to. NULL: none. */
+    size_t (*work_bytes)(int n_outputs, int vocab);
+    enum op_status (*take_work)(struct device *, int n_outputs, int vocab);
+
     /* Weights: the format that the device keeps those of a stored format in; n values brought there
      * in it, of which the source must stay until sync(); the index of a matrix's first NaN or
      * infinity, or SIZE_MAX (waits). */
@@ -55,8 +63,9 @@ struct device {
     enum op_status (*find_not_finite)(struct device *, const struct matrix *, size_t *where);
     enum op_status (*sync)(struct device *);
 
-    /* How the device wants a matrix of that format; STORED: as it is. pack() writes the stored
-     * matrix `from`, in host memory, to layout_bytes() of device memory; not while recording. */
+    /* How the device wants a matrix of that format; STORED: as it is. Where that is a packed layout
+     * (layout_is_packed()) pack() writes the stored matrix `from`, in host memory, to layout_bytes() of device memory; not while recording.
+     * OP_NOT_FINITE: a value of it is NaN or an infinity. */
     enum matrix_layout (*layout)(const struct device *, enum format);
     enum op_status (*pack)(struct device *, void *to, const struct matrix *from);
 
@@ -85,7 +94,7 @@ struct device_cpu_options {
 /* The CPU backend: the reference of all others. OP_NO_MEMORY when threads cannot be started. */
 enum op_status device_cpu_open(struct device **out, const struct device_cpu_options *options);
 
-/* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C". */
+/* What this machine's processor offers of what the kernels can use: "AVX2 FMA F16C", "baseline". */
 const char *device_cpu_features(void);
 
 /* "AMD EPYC 7763". */

@@ -26,6 +26,7 @@ enum { N_STRIP_FIELDS = sizeof strip_fields / sizeof *strip_fields };
 
 bool layout_has(enum matrix_layout layout, enum format format) {
     if (layout == LAYOUT_STORED) return true;
+    if (layout == LAYOUT_ROUNDED) return format == FORMAT_BF16;
     for (int i = 0; i < N_STRIP_FIELDS; i++)
         if (strip_fields[i].format == format) return true;
     return false;
@@ -70,14 +71,20 @@ static uint32_t unpack_word(enum change change, uint32_t x) {
 
 /* ---- packing ---- */
 
-/* One field of a block of n_rows rows, row_bytes apart. */
-static void pack_field(const struct strip_field *f, const uint8_t *block, size_t row_bytes,
+/* One field of a block of n_rows rows, row_bytes apart. Those of two bytes are scales, and F16:
+ * false where one is not finite. */
+static bool pack_field(const struct strip_field *f, const uint8_t *block, size_t row_bytes,
                        int n_rows, uint8_t *out) {
     const uint8_t *from = block + f->offset;
     uint8_t *to = out + f->offset * STRIP_ROWS;
+    bool is_finite = true;
     for (int i = 0; i < f->n; i++, from += f->bytes, to += f->bytes * STRIP_ROWS) {
-        for (int r = 0; r < n_rows && f->bytes == 2; r++)
-            memcpy(to + r * 2, from + (size_t)r * row_bytes, 2);
+        for (int r = 0; r < n_rows && f->bytes == 2; r++) {
+            uint16_t half;
+            memcpy(&half, from + (size_t)r * row_bytes, 2);
+            is_finite &= (half & 0x7c00) != 0x7c00;
+            memcpy(to + r * 2, &half, 2);
+        }
         for (int r = 0; r < n_rows && f->bytes == 4; r++) {
             uint32_t word;
             memcpy(&word, from + (size_t)r * row_bytes, 4);
@@ -85,19 +92,23 @@ static void pack_field(const struct strip_field *f, const uint8_t *block, size_t
             memcpy(to + r * 4, &word, 4);
         }
     }
+    return is_finite;
 }
 
-void strip_pack(enum format format, const void *rows, int n_rows, size_t cols, void *strip) {
+bool strip_pack(enum format format, const void *rows, int n_rows, size_t cols, void *strip) {
     const struct format_info *info = &format_table[format];
     size_t n_blocks = cols / (size_t)info->block_values, row_bytes = format_row_bytes(format, cols);
     size_t block_bytes = (size_t)info->block_bytes;
+    bool is_finite = true;
     if (n_rows < STRIP_ROWS) memset(strip, 0, row_bytes * STRIP_ROWS);
     for (int f = 0; f < N_STRIP_FIELDS; f++) {
         if (strip_fields[f].format != format) continue;
         for (size_t b = 0; b < n_blocks; b++)
-            pack_field(&strip_fields[f], (const uint8_t *)rows + b * block_bytes, row_bytes, n_rows,
-                       (uint8_t *)strip + b * block_bytes * STRIP_ROWS);
+            is_finite &=
+                pack_field(&strip_fields[f], (const uint8_t *)rows + b * block_bytes, row_bytes,
+                           n_rows, (uint8_t *)strip + b * block_bytes * STRIP_ROWS);
     }
+    return is_finite;
 }
 
 static void unpack_field(const struct strip_field *f, const uint8_t *block, int row, uint8_t *out) {

@@ -15,6 +15,8 @@ const char *op_status_text(enum op_status status) {
         return "the device failed";
     case OP_NOT_SUPPORTED:
         return "not supported by this device";
+    case OP_NOT_FINITE:
+        return "a value that is not finite";
     }
     return "unknown status";
 }

@@ -35,6 +35,7 @@ enum op_status {
     OP_NO_MEMORY,     /* host or device memory */
     OP_FAULT,         /* the device failed; nothing it holds can be trusted any more */
     OP_NOT_SUPPORTED, /* the backend lacks this */
+    OP_NOT_FINITE,    /* a weight is NaN or an infinity */
 };
 const char *op_status_text(enum op_status status); /* "out of memory" */
 

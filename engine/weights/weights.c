@@ -232,6 +232,20 @@ static int check_finite(const char *name, const float *values, size_t n, size_t 
     return 0;
 }
 
+/* Names the first value of `m`, a part of a stored matrix in host memory whose values before it are
+ * `before`, that is not finite. */
+static int refuse_matrix(const char *name, const struct matrix *m, size_t before, struct err *err) {
+    const struct format_info *info = &format_table[m->format];
+    const size_t n = (size_t)m->rows * (size_t)m->cols, at_once = (size_t)info->block_values;
+    const unsigned char *block = m->data;
+    float values[256];
+    for (size_t at = 0; at < n; at += at_once, block += info->block_bytes) {
+        format_decode(m->format, block, values, at_once);
+        if (check_finite(name, values, at_once, before + at, err) != 0) return -1;
+    }
+    return err_set(err, ERR_MODEL, "tensor '%.80s' holds values that are not finite", name);
+}
+
 /* Device memory that weights_release() gives back. */
 static void *take(struct weights *w, size_t bytes, const char *what, struct err *err) {
     void *memory = w->device->alloc(w->device, bytes);
@@ -287,7 +301,7 @@ static struct home home_of(const struct binding *b, const struct place *p,
     const struct model_config *c = checkpoint_config(b->checkpoint);
     const struct matrix m = {data, stored, p->rows, p->cols, LAYOUT_STORED};
     struct home home = {.format = stored, .layout = layout_of(device, c, p, stored)};
-    if (home.layout == LAYOUT_STORED) {
+    if (!layout_is_packed(home.layout)) {
         home.is_mapped =
             device->reads_host_memory && is_aligned(&m) && !checkpoint_is_random(b->checkpoint);
         home.format = home.is_mapped ? stored : device->weight_format(device, stored);
@@ -311,6 +325,8 @@ static int pack_matrix(struct binding *b, const struct place *p, struct matrix *
         some.data = (const char *)m->data + (size_t)row * row_bytes;
         some.rows = m->rows - row < rows_at_once ? m->rows - row : rows_at_once;
         enum op_status status = device->pack(device, to + (size_t)row * row_bytes, &some);
+        if (status == OP_NOT_FINITE)
+            return refuse_matrix(p->name, &some, (size_t)row * (size_t)m->cols, err);
         if (status != OP_OK)
             return err_set(err, ERR_MEMORY, "cannot pack '%.80s': %s", p->name,
                            op_status_text(status));
@@ -339,13 +355,14 @@ static int bind_matrix(struct binding *b, const struct place *p, const unsigned 
     const struct home home = home_of(b, p, data, stored);
     *m = (struct matrix){data, stored, p->rows, p->cols, LAYOUT_STORED};
     w->matrix_bytes += format_row_bytes(home.format, n);
+    m->layout = layout_is_packed(home.layout) ? LAYOUT_STORED : home.layout;
     if (home.is_mapped) return 0;
     char *to = b->matrices + b->matrices_used;
     b->matrices_used += home.bytes;
-    if (home.layout != LAYOUT_STORED) {
+    if (layout_is_packed(home.layout)) {
         if (pack_matrix(b, p, m, to, home.layout, err) != 0) return -1;
     } else {
-        *m = (struct matrix){to, home.format, p->rows, p->cols, LAYOUT_STORED};
+        *m = (struct matrix){to, home.format, p->rows, p->cols, home.layout};
         if (load(w, to, data, stored, n, p->name, err) != 0) return -1;
     }
     return tell_progress(b, p, stored, err);
@@ -402,7 +419,7 @@ static int check_place_finite(void *ud, const struct place *p, struct err *err) 
     size_t where;
     const char *data = m->data;
     bool is_copied = b->matrices && data >= b->matrices && data < b->matrices + b->matrices_used;
-    if (p->row->kind != KIND_MATRIX || m->layout != LAYOUT_STORED ||
+    if (p->row->kind != KIND_MATRIX || layout_is_packed(m->layout) ||
         checkpoint_is_random(b->checkpoint) || !is_copied)
         return 0;
     enum op_status status = device->find_not_finite(device, m, &where);

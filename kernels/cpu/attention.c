@@ -14,12 +14,12 @@
 #include <math.h>
 #include <string.h>
 
-enum { SPAN = 128, PIECE = 48, TILE_QUERIES = 32, P_STRIDE = SPAN + 8 };
+enum { SPAN = 128, MOST_KEYS = 32, TILE_QUERIES = 32, P_STRIDE = SPAN + WIDEST };
 
-/* Row j of the tile: token j / n_heads, head j % n_heads of the tile. */
+/* Rows are those of struct tile. Rows of q, kv, mixed and y are padded_size() apart. */
 struct attention_scratch {
     float q[TILE_QUERIES * MAX_HEAD_SIZE];
-    float kv[(PIECE + 3) * MAX_HEAD_SIZE]; /* keys, then values, of a piece; gemm reads by threes */
+    float kv[MOST_KEYS * MAX_HEAD_SIZE]; /* of a run that cannot be read where it lies */
     float p[TILE_QUERIES * P_STRIDE];
     float mixed[TILE_QUERIES * MAX_HEAD_SIZE]; /* of this span: sum of p v, not divided */
     float max[TILE_QUERIES], sum[TILE_QUERIES];
@@ -29,12 +29,30 @@ struct attention_scratch {
 };
 static_assert(sizeof(struct attention_scratch) <= CPU_SCRATCH_BYTES, "scratch of attention");
 
-/* Queries that see the same sequence and key/value head. */
+/*
+ * Queries of one sequence: of several tokens with one key/value head, or of one token with several,
+ * which lie side by side in the cache. Row (g * n_tokens + t) * n_heads + h is the query of token t
+ * and of head h of the tile's heads of key/value head g.
+ */
 struct tile {
     int token, n_tokens;
-    int kv_head;
-    int head, n_heads; /* all of the group, or TILE_QUERIES of it */
+    int kv_head, n_kv_heads;
+    int skipped, n_heads; /* of each group: all, or TILE_QUERIES of it after so many */
 };
+
+static int rows_of(const struct tile *tile) {
+    return tile->n_kv_heads * tile->n_tokens * tile->n_heads;
+}
+
+/* The token and the head of row j. */
+static int token_of(const struct tile *tile, int j) {
+    return tile->token + j / tile->n_heads % tile->n_tokens;
+}
+
+static int head_of(const struct op_attention *op, const struct tile *tile, int j) {
+    int kv_head = tile->kv_head + j / (tile->n_heads * tile->n_tokens);
+    return kv_head * (op->heads / op->kv.n_kv_heads) + tile->skipped + j % tile->n_heads;
+}
 
 /* How the work is cut, from sizes alone: recordings are planned before positions are known. */
 struct plan {
@@ -53,8 +71,7 @@ static struct plan plan_of(const struct op_attention *op, int n_threads) {
     plan.tokens_at_once = TILE_QUERIES / plan.heads_at_once;
     plan.n_token_tiles = (n_rows + plan.tokens_at_once - 1) / plan.tokens_at_once;
     plan.n_spans = (int)((n_keys + SPAN - 1) / SPAN);
-    plan.is_split =
-        n_threads > 1 && (long long)n_rows * op->kv.n_kv_heads < 4 * (long long)n_threads;
+    plan.is_split = (long long)n_rows * op->kv.n_kv_heads <= 8 * (long long)n_threads;
     return plan;
 }
 
@@ -64,51 +81,67 @@ static struct range keys_of(const struct op_attention *op, int token) {
     return (struct range){window > 0 && to > window ? to - window : 0, to};
 }
 
+/* Vectors are whole: rows in scratch end in zeros. */
+static size_t padded_size(const struct op_attention *op) {
+    return ((size_t)op->kv.head_size + WIDEST - 1) / WIDEST * WIDEST;
+}
+
 /* Where the key or value of a position lies; those behind it in its block follow. */
 static const uint8_t *cached(const struct op_attention *op, const void *cache, int sequence,
                              int kv_head, size_t position) {
     const struct kv_view *kv = &op->kv;
     const int32_t *blocks =
         op->batch->block_table + (size_t)sequence * (size_t)op->batch->max_blocks;
-    size_t block_tokens = (size_t)kv->block_tokens;
-    size_t block = (size_t)blocks[position / block_tokens], offset = position % block_tokens;
+    uint32_t at = (uint32_t)position, block_tokens = (uint32_t)kv->block_tokens;
+    size_t block = (size_t)blocks[at / block_tokens], offset = at % block_tokens;
     size_t row = (block * (size_t)kv->n_kv_heads + (size_t)kv_head) * block_tokens + offset;
     return (const uint8_t *)cache + format_row_bytes(kv->format, row * (size_t)kv->head_size);
 }
 
-/* What is wanted after this: positions from `from` on, up to `to`, of `cache`. */
-struct ahead {
-    const void *cache;
-    int kv_head;
-    size_t from, to;
+/* Keys or values of positions that lie side by side, as the inner loops read them. */
+struct run {
+    struct range range;
+    enum format format;
+    const void *at;
 };
 
-/* Keys or values of the positions in range as float, K apart. Blocks lie anywhere, and memory is
- * far away: while one is decoded one of those to come is fetched. */
-static void load(const struct op_attention *op, struct part part, const void *cache, int sequence,
-                 int kv_head, struct range range, struct ahead ahead, float *out) {
-    const struct kv_view *kv = &op->kv;
-    size_t block_tokens = (size_t)kv->block_tokens, head_size = (size_t)kv->head_size;
-    for (size_t at = range.from; at < range.to;) {
-        size_t n = block_tokens - at % block_tokens, later = ahead.from + (at - range.from);
-        if (n > range.to - at) n = range.to - at;
-        if (later < ahead.to) {
-            const uint8_t *next = cached(op, ahead.cache, sequence, ahead.kv_head, later);
-            size_t bytes = format_row_bytes(kv->format, n * head_size);
-            for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(next + i, 0, 2);
-        }
-        part.variant->decode[kv->format](cached(op, cache, sequence, kv_head, at), out,
-                                         n * head_size);
-        at += n;
-        out += n * head_size;
+/* To scratch, as float and with whole vectors. */
+static void widen(const struct op_attention *op, struct part part, struct run *run) {
+    size_t head_size = (size_t)op->kv.head_size, padded = padded_size(op);
+    size_t bytes = format_row_bytes(run->format, head_size);
+    float *to = ((struct attention_scratch *)part.scratch)->kv;
+    for (size_t i = 0; i < run->range.to - run->range.from; i++) {
+        part.variant->decode[run->format]((const uint8_t *)run->at + i * bytes, to + i * padded,
+                                          head_size);
+        memset(to + i * padded + head_size, 0, (padded - head_size) * sizeof *to);
     }
+    run->format = FORMAT_F32;
+    run->at = to;
+}
+
+/* The first positions of `range` that lie side by side in cache. */
+static struct run run_at(const struct op_attention *op, struct part part, const void *cache,
+                         int sequence, int kv_head, struct range range) {
+    const struct kv_view *kv = &op->kv;
+    size_t n = (size_t)kv->block_tokens - (uint32_t)range.from % (uint32_t)kv->block_tokens;
+    if (n > range.to - range.from) n = range.to - range.from;
+    if (n > MOST_KEYS) n = MOST_KEYS;
+    struct run run = {
+        {range.from, range.from + n}, kv->format, cached(op, cache, sequence, kv_head, range.from)};
+    if ((size_t)kv->head_size % WIDEST) widen(op, part, &run);
+    return run;
+}
+
+static const float *query(const struct op_attention *op, int token, int head) {
+    size_t row = (size_t)token * (size_t)op->heads + (size_t)head;
+    return (const float *)op->q + row * (size_t)op->kv.head_size;
 }
 
 static void load_queries(const struct op_attention *op, const struct tile *tile, float *out) {
-    size_t head_size = (size_t)op->kv.head_size, n = (size_t)tile->n_heads * head_size;
-    for (int t = 0; t < tile->n_tokens; t++) {
-        size_t row = (size_t)(tile->token + t) * (size_t)op->heads + (size_t)tile->head;
-        memcpy(out + (size_t)t * n, (const float *)op->q + row * head_size, n * sizeof *out);
+    size_t head_size = (size_t)op->kv.head_size, padded = padded_size(op);
+    for (int j = 0; j < rows_of(tile); j++, out += padded) {
+        memcpy(out, query(op, token_of(tile, j), head_of(op, tile, j)), head_size * sizeof *out);
+        memset(out + head_size, 0, (padded - head_size) * sizeof *out);
     }
 }
 
@@ -116,8 +149,8 @@ static void load_queries(const struct op_attention *op, const struct tile *tile,
 static struct range intersect(const struct op_attention *op, const struct tile *tile, size_t span,
                               struct range *keys) {
     struct range any = {SIZE_MAX, 0};
-    for (int j = 0; j < tile->n_tokens * tile->n_heads; j++) {
-        struct range range = keys_of(op, tile->token + j / tile->n_heads);
+    for (int j = 0; j < rows_of(tile); j++) {
+        struct range range = keys_of(op, token_of(tile, j));
         if (range.from < span * SPAN) range.from = span * SPAN;
         if (range.to > (span + 1) * SPAN) range.to = (span + 1) * SPAN;
         if (range.from > range.to) range.from = range.to;
@@ -129,73 +162,91 @@ static struct range intersect(const struct op_attention *op, const struct tile *
     return any;
 }
 
-/* The next keys of `any` from `from` on: as many as stay in the first level cache as float. */
-static struct range piece_at(struct range any, size_t from) {
-    return (struct range){from, from + PIECE < any.to ? from + PIECE : any.to};
-}
-
 static struct range overlap(struct range a, struct range b) {
     struct range both = {a.from > b.from ? a.from : b.from, a.to < b.to ? a.to : b.to};
     if (both.from > both.to) both.from = both.to;
     return both;
 }
 
-/* mixed += p v of one piece, whose values are in kv, in the order of keys. */
-static void mix_piece(const struct op_attention *op, struct part part, int n_rows,
-                      struct range piece, size_t p_from) {
+/* mixed += p v of a run of the values of the tile's key/value head g. */
+static void mix_run(const struct op_attention *op, struct part part, const struct tile *tile, int g,
+                    const struct run *run, size_t p_from, const void *next) {
     struct attention_scratch *s = part.scratch;
-    size_t stride = (size_t)op->kv.head_size;
-    for (int j = 0, n; j < n_rows; j += n) { /* rows that see the same keys together */
-        struct range keys = overlap(s->keys[j], piece);
-        for (n = 1; j + n < n_rows; n++) {
-            struct range other = overlap(s->keys[j + n], piece);
+    size_t stride = padded_size(op), bytes = format_row_bytes(run->format, stride);
+    int n_heads = tile->n_heads, first = g * tile->n_tokens * n_heads;
+    for (int t = 0, n; t < tile->n_tokens; t += n) { /* tokens that see the same keys together */
+        struct range keys = overlap(s->keys[first + t * n_heads], run->range);
+        for (n = 1; t + n < tile->n_tokens; n++) {
+            struct range other = overlap(s->keys[first + (t + n) * n_heads], run->range);
             if (other.from != keys.from || other.to != keys.to) break;
         }
         if (keys.from == keys.to) continue;
-        part.variant->mix(
-            (struct rows){s->p + (size_t)j * P_STRIDE + (keys.from - p_from), P_STRIDE, n},
-            (struct rows){s->kv + (keys.from - piece.from) * stride, stride,
-                          (int)(keys.to - keys.from)},
-            op->kv.head_size, s->mixed + (size_t)j * stride, stride);
+        size_t row = (size_t)(first + t * n_heads);
+        part.variant->mix[run->format](
+            (struct rows){s->p + row * P_STRIDE + (keys.from - p_from), P_STRIDE, n * n_heads},
+            (const uint8_t *)run->at + (keys.from - run->range.from) * bytes,
+            (int)(keys.to - keys.from), (int)stride, s->mixed + row * stride, stride, next);
+    }
+}
+
+/* Memory is far away: while the keys of a position are used its values are fetched, and with those
+ * the keys of a position in the span to come; NULL: nothing. */
+static const void *ahead(const struct op_attention *op, const struct tile *tile, const void *cache,
+                         int g, size_t position, size_t to) {
+    if (position >= to) return NULL;
+    return cached(op, cache, op->batch->seq_of[tile->token], tile->kv_head + g, position);
+}
+
+static void score_all(const struct op_attention *op, struct part part, const struct tile *tile,
+                      struct range any) {
+    struct attention_scratch *s = part.scratch;
+    int sequence = op->batch->seq_of[tile->token], n_rows = tile->n_tokens * tile->n_heads;
+    size_t stride = padded_size(op);
+    struct run run = {.range = any};
+    for (struct range rest = any; rest.from < any.to; rest.from = run.range.to) {
+        for (int g = 0; g < tile->n_kv_heads; g++) {
+            size_t row = (size_t)(g * n_rows);
+            run = run_at(op, part, op->kv.k, sequence, tile->kv_head + g, rest);
+            part.variant->score[run.format](
+                run.at, (int)(run.range.to - run.range.from),
+                (struct rows){s->q + row * stride, stride, n_rows}, (int)stride,
+                s->p + row * P_STRIDE + (rest.from - any.from), P_STRIDE,
+                ahead(op, tile, op->kv.v, g, rest.from, any.to));
+        }
+    }
+}
+
+static void mix_all(const struct op_attention *op, struct part part, const struct tile *tile,
+                    struct range any, size_t next) {
+    struct attention_scratch *s = part.scratch;
+    int sequence = op->batch->seq_of[tile->token];
+    size_t end = keys_of(op, tile->token + tile->n_tokens - 1).to;
+    struct run run = {.range = any};
+    memset(s->mixed, 0, (size_t)rows_of(tile) * padded_size(op) * sizeof *s->mixed);
+    for (struct range rest = any; rest.from < any.to; rest.from = run.range.to) {
+        for (int g = 0; g < tile->n_kv_heads; g++) {
+            run = run_at(op, part, op->kv.v, sequence, tile->kv_head + g, rest);
+            mix_run(op, part, tile, g, &run, any.from,
+                    ahead(op, tile, op->kv.k, g, next * SPAN + (rest.from - any.from), end));
+        }
     }
 }
 
 /* One span for all rows of the tile: keys, and where these are any: max, sum, mixed. The thread
- * goes on with the span `next` of next_kv_head. */
+ * goes on with the span `next`. */
 static void attend(const struct op_attention *op, struct part part, const struct tile *tile,
-                   size_t span, int next_kv_head, size_t next) {
+                   size_t span, size_t next) {
     struct attention_scratch *s = part.scratch;
-    int head_size = op->kv.head_size, n_rows = tile->n_tokens * tile->n_heads;
-    size_t stride = (size_t)head_size;
-    int sequence = op->batch->seq_of[tile->token];
     struct range any = intersect(op, tile, span, s->keys);
     if (any.to == 0) return;
-    memset(s->mixed, 0, (size_t)n_rows * stride * sizeof *s->mixed);
-    memset(s->p, 0, (size_t)n_rows * P_STRIDE * sizeof *s->p);
-
-    struct range last = keys_of(op, tile->token + tile->n_tokens - 1);
-    for (struct range keys = piece_at(any, any.from); keys.from < any.to;
-         keys = piece_at(any, keys.to)) {
-        load(op, part, op->kv.k, sequence, tile->kv_head, keys,
-             (struct ahead){op->kv.v, tile->kv_head, keys.from, any.to}, s->kv);
-        part.variant->gemm((struct rows){s->kv, stride, (int)(keys.to - keys.from)},
-                           (struct rows){s->q, stride, n_rows}, head_size,
-                           s->p + (keys.from - any.from), P_STRIDE);
-    }
-    for (int j = 0; j < n_rows; j++) {
+    score_all(op, part, tile, any);
+    for (int j = 0; j < rows_of(tile); j++) {
         struct range keys = s->keys[j];
         if (keys.from == keys.to) continue;
         part.variant->softmax(s->p + (size_t)j * P_STRIDE + (keys.from - any.from),
                               (int)(keys.to - keys.from), op->scale, &s->max[j], &s->sum[j]);
     }
-
-    for (struct range keys = piece_at(any, any.from); keys.from < any.to;
-         keys = piece_at(any, keys.to)) {
-        size_t later = next * SPAN + (keys.from - any.from);
-        load(op, part, op->kv.v, sequence, tile->kv_head, keys,
-             (struct ahead){op->kv.k, next_kv_head, later, last.to}, s->kv);
-        mix_piece(op, part, n_rows, keys, any.from);
-    }
+    mix_all(op, part, tile, any, next);
 }
 
 /* Adds a span's result to what the spans before it gave. */
@@ -227,23 +278,22 @@ static void finish(const struct op_attention *op, int token, int head, const flo
 
 static void attend_whole(const struct op_attention *op, struct part part, const struct tile *tile) {
     struct attention_scratch *s = part.scratch;
-    int head_size = op->kv.head_size, n_rows = tile->n_tokens * tile->n_heads;
-    size_t stride = (size_t)head_size;
+    int head_size = op->kv.head_size, n_rows = rows_of(tile);
+    size_t stride = padded_size(op);
     struct range first = keys_of(op, tile->token);
     struct range last = keys_of(op, tile->token + tile->n_tokens - 1);
     load_queries(op, tile, s->q);
     for (int j = 0; j < n_rows; j++)
         begin(s->y + (size_t)j * stride, &s->y_max[j], &s->y_sum[j], head_size);
     for (size_t span = first.from / SPAN; span * SPAN < last.to; span++) {
-        attend(op, part, tile, span, tile->kv_head, span + 1);
+        attend(op, part, tile, span, span + 1);
         for (int j = 0; j < n_rows; j++)
             if (s->keys[j].from < s->keys[j].to)
                 merge(s->y + (size_t)j * stride, &s->y_max[j], &s->y_sum[j],
                       s->mixed + (size_t)j * stride, s->max[j], s->sum[j], head_size);
     }
     for (int j = 0; j < n_rows; j++)
-        finish(op, tile->token + j / tile->n_heads, tile->head + j % tile->n_heads,
-               s->y + (size_t)j * stride, s->y_sum[j]);
+        finish(op, token_of(tile, j), head_of(op, tile, j), s->y + (size_t)j * stride, s->y_sum[j]);
 }
 
 static bool is_padding(const struct op_attention *op, int token) {
@@ -265,11 +315,13 @@ static int tokens_together(const struct op_attention *op, int token, int end) {
     return n;
 }
 
+/* Of n_kv_heads from kv_head on, the group's heads of tile `head_tile`; no tokens yet. */
 static struct tile tile_at(const struct op_attention *op, const struct plan *plan, int kv_head,
-                           int head_tile) {
+                           int n_kv_heads, int head_tile) {
     int group = op->heads / op->kv.n_kv_heads, skipped = head_tile * plan->heads_at_once;
     return (struct tile){.kv_head = kv_head,
-                         .head = kv_head * group + skipped,
+                         .n_kv_heads = n_kv_heads,
+                         .skipped = skipped,
                          .n_heads = smaller(plan->heads_at_once, group - skipped)};
 }
 
@@ -277,9 +329,10 @@ static void attention_whole(const struct op_attention *op, struct part part,
                             const struct plan *plan) {
     size_t n_per_tokens = (size_t)op->kv.n_kv_heads * (size_t)plan->n_head_tiles;
     size_t n_items = n_per_tokens * (size_t)plan->n_token_tiles;
+    int group = op->heads / op->kv.n_kv_heads;
     for (size_t item; (item = part_take(part, 1)) < n_items;) {
         size_t rest = item % n_per_tokens;
-        struct tile tile = tile_at(op, plan, (int)(rest / (size_t)plan->n_head_tiles),
+        struct tile tile = tile_at(op, plan, (int)(rest / (size_t)plan->n_head_tiles), 1,
                                    (int)(rest % (size_t)plan->n_head_tiles));
         /* late tokens see the most keys: first, so that threads end together */
         int token = (plan->n_token_tiles - 1 - (int)(item / n_per_tokens)) * plan->tokens_at_once;
@@ -288,7 +341,7 @@ static void attention_whole(const struct op_attention *op, struct part part,
             tile.token = token;
             tile.n_tokens = 1;
             if (is_padding(op, token)) {
-                put_zeros(op, token, tile.head, tile.n_heads);
+                put_zeros(op, token, tile.kv_head * group + tile.skipped, tile.n_heads);
             } else {
                 tile.n_tokens = tokens_together(op, token, end);
                 attend_whole(op, part, &tile);
@@ -308,36 +361,51 @@ static float *partial(const struct op_attention *op, struct part part, const str
 static void store_partials(const struct op_attention *op, struct part part, const struct plan *plan,
                            const struct tile *tile, size_t span) {
     struct attention_scratch *s = part.scratch;
-    size_t head_size = (size_t)op->kv.head_size;
-    for (int j = 0; j < tile->n_heads; j++) {
-        float *to = partial(op, part, plan, tile->token, tile->head + j, span);
-        memcpy(to, s->mixed + (size_t)j * head_size, head_size * sizeof *to);
+    size_t head_size = (size_t)op->kv.head_size, stride = padded_size(op);
+    for (int j = 0; j < rows_of(tile); j++) {
+        float *to = partial(op, part, plan, tile->token, head_of(op, tile, j), span);
+        memcpy(to, s->mixed + (size_t)j * stride, head_size * sizeof *to);
         to[head_size] = s->max[j];
         to[head_size + 1] = s->sum[j];
     }
 }
 
+/* Heads of a tile: as many as there is room for, so that a thread reads blocks from end to end; one
+ * where the spans are few, so that all threads have work. */
+static int kv_heads_at_once(const struct op_attention *op, const struct plan *plan, size_t n_spans,
+                            int n_threads) {
+    if (n_spans < 4 * (size_t)n_threads) return 1;
+    return smaller(op->kv.n_kv_heads, TILE_QUERIES / plan->heads_at_once);
+}
+
+/* A thread's share of the spans of a token, each with all heads. */
+static void attend_split(const struct op_attention *op, struct part part, const struct plan *plan,
+                         int token) {
+    struct attention_scratch *s = part.scratch;
+    struct range keys = keys_of(op, token);
+    size_t first = keys.from / SPAN, n_spans = (keys.to + SPAN - 1) / SPAN - first;
+    int n_kv_heads = op->kv.n_kv_heads;
+    int at_once = kv_heads_at_once(op, plan, n_spans, part.count);
+    size_t n_kv_tiles = (size_t)((n_kv_heads + at_once - 1) / at_once);
+    size_t n_tiles = n_kv_tiles * (size_t)plan->n_head_tiles;
+    struct range run = part_range(part, n_tiles * n_spans, 1);
+    for (size_t item = run.from; item < run.to; item++) {
+        int i = (int)(item % n_tiles), kv_head = i / plan->n_head_tiles * at_once;
+        size_t span = first + item / n_tiles;
+        struct tile tile = tile_at(op, plan, kv_head, smaller(at_once, n_kv_heads - kv_head),
+                                   i % plan->n_head_tiles);
+        tile.token = token;
+        tile.n_tokens = 1;
+        load_queries(op, &tile, s->q);
+        attend(op, part, &tile, span, span + 1);
+        store_partials(op, part, plan, &tile, span);
+    }
+}
+
 static void attention_split(const struct op_attention *op, struct part part,
                             const struct plan *plan) {
-    struct attention_scratch *s = part.scratch;
-    size_t n_tiles = (size_t)op->kv.n_kv_heads * (size_t)plan->n_head_tiles;
-    for (int token = 0; token < op->batch->n_rows; token++) {
-        if (is_padding(op, token)) continue;
-        struct range keys = keys_of(op, token);
-        size_t first = keys.from / SPAN, n_spans = (keys.to + SPAN - 1) / SPAN - first;
-        /* a run of spans, each with all heads, which are neighbours in a block */
-        struct range run = part_range(part, n_tiles * n_spans, 1);
-        for (size_t item = run.from; item < run.to; item++) {
-            int i = (int)(item % n_tiles), after = (int)((item + 1) % n_tiles);
-            size_t span = first + item / n_tiles;
-            struct tile tile = tile_at(op, plan, i / plan->n_head_tiles, i % plan->n_head_tiles);
-            tile.token = token;
-            tile.n_tokens = 1;
-            load_queries(op, &tile, s->q);
-            attend(op, part, &tile, span, after / plan->n_head_tiles, first + (item + 1) / n_tiles);
-            store_partials(op, part, plan, &tile, span);
-        }
-    }
+    for (int token = 0; token < op->batch->n_rows; token++)
+        if (!is_padding(op, token)) attend_split(op, part, plan, token);
 }
 
 static void merge_split(const struct op_attention *op, struct part part, const struct plan *plan) {

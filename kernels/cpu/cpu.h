@@ -72,9 +72,15 @@ static inline int larger(int a, int b) {
 size_t cpu_attention_shared_bytes(const struct op_attention *op, int n_threads);
 size_t cpu_sample_shared_bytes(const struct op_sample *op, int n_threads);
 size_t cpu_linear_shared_bytes(const struct op_linear *op);
+size_t cpu_linear_bf16_shared_bytes(const struct op_linear *op);
 size_t cpu_qkv_shared_bytes(const struct op_qkv *op);
 size_t cpu_gate_up_shared_bytes(const struct op_gate_up *op);
 size_t cpu_head_shared_bytes(const struct op_head *op);
+
+/* linear of BF16 weights by activations rounded to BF16: is it to be so, and does the variant have
+ * loops for it? */
+bool cpu_multiplies_bf16(const struct matrix *w, struct part part);
+void cpu_linear_bf16(const struct op_linear *op, struct part part);
 
 /* ---- what plain and fused ops share ---- */
 

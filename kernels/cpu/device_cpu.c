@@ -5,6 +5,7 @@
 #include "kernels/cpu/roof.h"
 
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -197,26 +198,29 @@ static const struct ops cpu_ops = {
 
 static enum matrix_layout cpu_layout(const struct device *device, enum format format) {
     const struct cpu_device *cpu = (const struct cpu_device *)device;
-    bool has_loops = !cpu->is_exact && cpu->variant->multiply[format];
-    return has_loops ? LAYOUT_STRIPS16 : LAYOUT_STORED;
+    if (cpu->is_exact) return LAYOUT_STORED;
+    if (cpu->variant->multiply[format]) return LAYOUT_STRIPS16;
+    return format == FORMAT_BF16 && cpu->variant->multiply_bf16 ? LAYOUT_ROUNDED : LAYOUT_STORED;
 }
 
 struct packing {
     const struct matrix *from;
     char *to;
     int n_parts;
+    atomic_bool has_not_finite;
 };
 
 static void pack_share(void *arg, int index) {
-    const struct packing *p = arg;
+    struct packing *p = arg;
     const struct matrix *m = p->from;
     size_t row_bytes = format_row_bytes(m->format, (size_t)m->cols);
     struct part part = {.index = index, .count = p->n_parts};
     struct range rows = part_range(part, (size_t)m->rows, STRIP_ROWS);
     for (size_t row = rows.from; row < rows.to; row += STRIP_ROWS)
-        strip_pack(m->format, (const char *)m->data + row * row_bytes,
-                   smaller(STRIP_ROWS, m->rows - (int)row), (size_t)m->cols,
-                   p->to + row * row_bytes);
+        if (!strip_pack(m->format, (const char *)m->data + row * row_bytes,
+                        smaller(STRIP_ROWS, m->rows - (int)row), (size_t)m->cols,
+                        p->to + row * row_bytes))
+            p->has_not_finite = true;
 }
 
 /* What is read once a token costs an address translation every 4 KB else. What follows is likely
@@ -233,8 +237,9 @@ static enum op_status cpu_pack(struct device *device, void *to, const struct mat
     want_huge_pages(
         to, layout_bytes(LAYOUT_STRIPS16, from->format, (size_t)from->rows, (size_t)from->cols));
     if (cpu_layout(device, from->format) != LAYOUT_STRIPS16) return OP_BAD_FORMAT;
-    team_run(cpu->team, pack_share, &(struct packing){from, to, team_size(cpu->team)});
-    return OP_OK;
+    struct packing packing = {.from = from, .to = to, .n_parts = team_size(cpu->team)};
+    team_run(cpu->team, pack_share, &packing);
+    return packing.has_not_finite ? OP_NOT_FINITE : OP_OK;
 }
 
 /* ---- recordings ---- */

@@ -1,6 +1,7 @@
 /*
- * The text of the hot inner loops. A variant_*.c includes a vec_*.h, defines VARIANT (the name of
- * its table), VARIANT_NAME and VARIANT_NEEDS, and includes this once. Contract: variants.h.
+ * The text of the hot inner loops. A variant_*.c includes a vec_*.h and a wide_*.h, defines VARIANT
+ * (the name of its table), VARIANT_NAME and VARIANT_NEEDS, and includes this once. Contract:
+ * variants.h.
  */
 #include "kernels/cpu/variants.h"
 #include "kernels/decode.h"
@@ -280,120 +281,24 @@ static void gemm(struct rows w, struct rows x, int n, float *sums, size_t stride
     }
 }
 
-/* ---- attention ---- */
-
-#define MIX_VECS 4
-
-/* n_rows rows of p (a constant) by n_vecs vectors (a constant) of each key's values */
-INLINE void mix_block(struct rows p, int n_rows, struct rows v, int n_vecs, float *out,
-                      size_t stride) {
-    vec8 acc[MIX_ROWS][MIX_VECS], v8[MIX_VECS];
-    UNROLL for (int j = 0; j < n_rows; j++) {
-        UNROLL for (int i = 0; i < n_vecs; i++) {
-            acc[j][i] = vec8_load(out + (size_t)j * stride + i * 8);
-        }
-    }
-    for (int k = 0; k < v.n; k++) {
-        UNROLL for (int i = 0; i < n_vecs; i++) {
-            v8[i] = vec8_load(row_at(v, k) + i * 8);
-        }
-        UNROLL for (int j = 0; j < n_rows; j++) {
-            vec8 weight = vec8_set(row_at(p, j)[k]);
-            UNROLL for (int i = 0; i < n_vecs; i++) {
-                acc[j][i] = vec8_fma(weight, v8[i], acc[j][i]);
-            }
-        }
-    }
-    UNROLL for (int j = 0; j < n_rows; j++) {
-        UNROLL for (int i = 0; i < n_vecs; i++) {
-            vec8_store(out + (size_t)j * stride + i * 8, acc[j][i]);
-        }
-    }
-}
-
-/* The last n < 8 columns of one row. */
-static void mix_last(const float *p, struct rows v, int n, float *out) {
-    vec8 acc = vec8_load_partial(out, n);
-    for (int k = 0; k < v.n; k++)
-        acc = vec8_fma(vec8_set(p[k]), vec8_load_partial(row_at(v, k), n), acc);
-    vec8_store_partial(out, acc, n);
-}
-
-/* All columns of n_rows rows of p: 1 or MIX_ROWS, a constant. */
-INLINE void mix_rows(struct rows p, int n_rows, struct rows v, int n, float *out, size_t stride) {
-    int i = 0;
-    for (; i + MIX_VECS * 8 <= n; i += MIX_VECS * 8)
-        mix_block(p, n_rows, (struct rows){v.at + i, v.stride, v.n}, MIX_VECS, out + i, stride);
-    for (; i + 8 <= n; i += 8)
-        mix_block(p, n_rows, (struct rows){v.at + i, v.stride, v.n}, 1, out + i, stride);
-    for (int j = 0; i < n && j < n_rows; j++)
-        mix_last(row_at(p, j), (struct rows){v.at + i, v.stride, v.n}, n - i,
-                 out + (size_t)j * stride + i);
-}
-
-static void mix(struct rows p, struct rows v, int n, float *out, size_t stride) {
-    int j = 0;
-    for (; j + MIX_ROWS <= p.n; j += MIX_ROWS)
-        mix_rows((struct rows){row_at(p, j), p.stride, MIX_ROWS}, MIX_ROWS, v, n,
-                 out + (size_t)j * stride, stride);
-    for (; j < p.n; j++)
-        mix_rows((struct rows){row_at(p, j), p.stride, 1}, 1, v, n, out + (size_t)j * stride,
-                 stride);
-}
-
-/* exp(x) to about one unit in the last place; infinity above 88.7 and, so that no subnormal slows
- * what follows, 0 below -86.6. Range reduction and polynomial: Cephes expf (S. Moshier). */
-INLINE vec8 vec8_exp(vec8 x) {
-    vec8 bounded = vec8_max(vec8_set(-87), vec8_min(vec8_set(89), x));
-    vec8 n = vec8_round(vec8_mul(bounded, vec8_set(1.44269504088896341f)));
-    vec8 r = vec8_fma(n, vec8_set(-0.693359375f), bounded);
-    r = vec8_fma(n, vec8_set(2.12194440e-4f), r);
-    vec8 p = vec8_set(1.9875691500e-4f);
-    p = vec8_fma(p, r, vec8_set(1.3981999507e-3f));
-    p = vec8_fma(p, r, vec8_set(8.3334519073e-3f));
-    p = vec8_fma(p, r, vec8_set(4.1665795894e-2f));
-    p = vec8_fma(p, r, vec8_set(1.6666665459e-1f));
-    p = vec8_fma(p, r, vec8_set(5.0000001201e-1f));
-    p = vec8_fma(p, vec8_mul(r, r), vec8_add(r, vec8_set(1)));
-    /* n may be 128: half the power, twice */
-    vec8 half = vec8_pow2(vec8_sub(n, vec8_set(1)));
-    return vec8_zero_below(vec8_mul(vec8_mul(p, half), vec8_set(2)), x, -86.6f);
-}
-
-static void softmax(float *s, int n, float scale, float *max, float *sum) {
-    int n_padded = (n + 7) / 8 * 8;
-    for (int i = 0; i < n; i++) s[i] *= scale;
-    for (int i = n; i < n_padded; i++) s[i] = -INFINITY;
-    vec8 largest = vec8_set(-INFINITY);
-    for (int i = 0; i < n_padded; i += 8) largest = vec8_max(vec8_load(s + i), largest);
-    *max = vec8_largest(largest);
-    vec8 base = vec8_set(*max == -INFINITY ? 0 : *max), total = vec8_zero();
-    for (int i = 0; i < n_padded; i += 8) {
-        vec8 e = vec8_exp(vec8_sub(vec8_load(s + i), base));
-        vec8_store(s + i, e);
-        total = vec8_add(total, e);
-    }
-    float sums[4];
-    vec8_sum4(total, total, total, total, sums);
-    *sum = sums[0];
-}
+#include "kernels/cpu/attend.h"
 
 /* ---- activation ---- */
 
-INLINE vec8 silu(vec8 x) {
-    vec8 one = vec8_set(1);
-    return vec8_div(x, vec8_add(one, vec8_exp(vec8_sub(vec8_zero(), x))));
+INLINE wide silu(wide x) {
+    wide one = wide_set(1);
+    return wide_div(x, wide_add(one, wide_exp(wide_sub(wide_zero(), x))));
 }
 
 static void silu_mul(float *y, const float *gate, const float *up, size_t n) {
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        vec8_store(y + i, vec8_mul(silu(vec8_load(gate + i)), vec8_load(up + i)));
+    for (; i + WIDE <= n; i += WIDE)
+        wide_store(y + i, wide_mul(silu(wide_load(gate + i)), wide_load(up + i)));
     int rest = (int)(n - i);
     if (rest > 0)
-        vec8_store_partial(
+        wide_store_partial(
             y + i,
-            vec8_mul(silu(vec8_load_partial(gate + i, rest)), vec8_load_partial(up + i, rest)),
+            wide_mul(silu(wide_load_partial(gate + i, rest)), wide_load_partial(up + i, rest)),
             rest);
 }
 
@@ -407,19 +312,24 @@ static void to_f16(const float *x, void *out, size_t n) {
     format_encode(FORMAT_F16, x + i, (uint16_t *)out + i, n - i);
 }
 
-const struct cpu_variant VARIANT = {.name = VARIANT_NAME,
-                                    .needs = VARIANT_NEEDS,
+const struct cpu_variant VARIANT = {
+    .name = VARIANT_NAME,
+    .needs = VARIANT_NEEDS,
 #define FORMAT(id, ...) .decode[FORMAT_##id] = decode_row_##id, .dot[FORMAT_##id] = dot_rows_##id,
 #include "kernels/formats.def"
 #undef FORMAT
-                                    .gemm = gemm,
-                                    .mix = mix,
-                                    .softmax = softmax,
-                                    .silu_mul = silu_mul,
-                                    .to_f16 = to_f16,
+    .gemm = gemm,
+#define KV_ENTRY(id) .score[FORMAT_##id] = score_##id, .mix[FORMAT_##id] = mix_##id,
+    FOR_KV_FORMATS(KV_ENTRY).softmax = softmax,
+    .silu_mul = silu_mul,
+    .to_f16 = to_f16,
 #ifdef LANES
-                                    .round_row = round_row,
+    .round_row = round_row,
 #define STRIP_ENTRY(id, ...) .multiply[FORMAT_##id] = multiply_##id,
-                                    FOR_STRIP_FORMATS(STRIP_ENTRY)
+    FOR_STRIP_FORMATS(STRIP_ENTRY)
+#endif
+#ifdef BF16_STEP /* a bf16_*.h was included */
+        .round_bf16 = round_bf16,
+    .multiply_bf16 = multiply_bf16,
 #endif
 };

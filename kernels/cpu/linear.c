@@ -1,7 +1,7 @@
 /*
- * y = w x. Packed weights: linear_strips.c. Of stored ones, one row of x by fused decoding and dot
- * products; several by decoding tiles of w to float in the thread's scratch and multiplying those
- * with all rows.
+ * y = w x. Packed weights: linear_strips.c; BF16 by itself: linear_bf16.c. Of other stored ones,
+ * one row of x by fused decoding and dot products; several by decoding tiles of w to float in the
+ * thread's scratch and multiplying those with all rows.
  *
  * Both form every sum in the order of variants.h, so y[t] does not depend on how many rows there
  * are or where t stands among them.
@@ -82,6 +82,8 @@ static void linear_many_rows(const struct op_linear *op, struct part part) {
 void cpu_linear(const struct op_linear *op, struct part part) {
     if (op->w->layout == LAYOUT_STRIPS16)
         cpu_linear_strips(op, part);
+    else if (cpu_multiplies_bf16(op->w, part))
+        cpu_linear_bf16(op, part);
     else if (op->rows == 1)
         linear_one_row(op, part);
     else

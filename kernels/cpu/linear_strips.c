@@ -55,7 +55,7 @@ void cpu_linear_strips(const struct op_linear *op, struct part part) {
 }
 
 size_t cpu_linear_shared_bytes(const struct op_linear *op) {
-    if (op->w->layout != LAYOUT_STRIPS16) return 0;
+    if (op->w->layout != LAYOUT_STRIPS16) return cpu_linear_bf16_shared_bytes(op);
     return strips_shared_bytes(op->rows, op->w->cols);
 }
 

@@ -150,23 +150,38 @@ struct strip_facts {
 
 typedef void unit_loader(const uint8_t *strip, size_t unit, int row, struct unit *u);
 
-/* One unit by one row of x, added to what the units before it gave. */
-INLINE lane_floats add_unit(struct strip_facts facts, const struct unit *u, const struct rounded *x,
-                            lane_floats sum) {
-    lane_ints first = ints_set(0, 0), second;
-    if (facts.has_two_scales) {
-        first = ints_set(x->minus_sums[1], facts.offset);
-        second = ints_set(x->minus_sums[2], facts.offset);
-        first = ints_dot(first, u->w, 4, x->q, facts.bits);
-        second = ints_dot(second, u->w + 4, 4, x->q + 16, facts.bits);
-        lane_floats scale = floats_set(x->scale);
-        sum = floats_fma(floats_mul(floats_of_ints(first), scale), u->scale[0], sum);
-        return floats_fma(floats_mul(floats_of_ints(second), scale), u->scale[1], sum);
+/* 4 n weights of each lane, w, by n_x rows of x, of which they meet the values from `from` on; the
+ * rows' sums are scaled and added to `sums`. */
+INLINE void add_values(struct strip_facts facts, const lane_bytes *w, int n, lane_floats scale,
+                       const struct rounded *x, size_t stride, int n_x, int from,
+                       lane_floats *sums) {
+    const int which = !facts.has_two_scales ? 0 : from == 0 ? 1 : 2;
+    lane_ints acc[MOST_X];
+    UNROLL12 for (int j = 0; j < n_x; j++) {
+        acc[j] = facts.offset ? ints_set(x[(size_t)j * stride].minus_sums[which], facts.offset)
+                              : ints_set(0, 0);
     }
-    if (facts.offset) first = ints_set(x->minus_sums[0], facts.offset);
-    first = ints_dot(first, u->w, 8, x->q, facts.bits);
-    sum = floats_fma(floats_mul(floats_of_ints(first), floats_set(x->scale)), u->scale[0], sum);
-    return facts.has_min ? floats_fma(u->min, floats_set(x->sum), sum) : sum;
+    ints_dot(acc, w, n, x->q + from, stride * sizeof *x, n_x, facts.bits);
+    UNROLL12 for (int j = 0; j < n_x; j++) {
+        lane_floats scaled =
+            floats_mul(floats_of_ints(acc[j]), floats_set(x[(size_t)j * stride].scale));
+        sums[j] = floats_fma(scaled, scale, sums[j]);
+    }
+}
+
+/* One unit by rows of x, `stride` units apart, added to what the units before it gave. */
+INLINE void add_unit(struct strip_facts facts, const struct unit *u, const struct rounded *x,
+                     size_t stride, int n_x, lane_floats *sums) {
+    if (facts.has_two_scales) {
+        add_values(facts, u->w, 4, u->scale[0], x, stride, n_x, 0, sums);
+        add_values(facts, u->w + 4, 4, u->scale[1], x, stride, n_x, 16, sums);
+        return;
+    }
+    add_values(facts, u->w, 8, u->scale[0], x, stride, n_x, 0, sums);
+    if (!facts.has_min) return;
+    UNROLL12 for (int j = 0; j < n_x; j++) {
+        sums[j] = floats_fma(u->min, floats_set(x[(size_t)j * stride].sum), sums[j]);
+    }
 }
 
 /* With few rows of x memory is what takes time: it is asked a page before the weights are needed,
@@ -178,9 +193,10 @@ INLINE void fetch_ahead(const uint8_t *at, size_t bytes) {
     for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch(at + AHEAD_BYTES + i, 0, 2);
 }
 
-INLINE void multiply_some(struct strip_facts facts, unit_loader *load, const uint8_t *strip,
-                          size_t n_units, struct rounded_rows x, int n_x, int row, float *out,
-                          size_t stride) {
+/* n_x rows (a constant), each unit as it is unpacked. */
+INLINE void multiply_few(struct strip_facts facts, unit_loader *load, const uint8_t *strip,
+                         size_t n_units, struct rounded_rows x, int n_x, int row, float *out,
+                         size_t stride) {
     lane_floats sums[MOST_X];
     UNROLL12 for (int j = 0; j < n_x; j++) {
         sums[j] = floats_set(0);
@@ -190,34 +206,68 @@ INLINE void multiply_some(struct strip_facts facts, unit_loader *load, const uin
         if (n_x <= FEW_X && row == 0)
             fetch_ahead(strip + unit * facts.unit_bytes, facts.unit_bytes);
         load(strip, unit, row, &u);
-        UNROLL12 for (int j = 0; j < n_x; j++) {
-            sums[j] = add_unit(facts, &u, x.at + (size_t)j * x.stride + unit, sums[j]);
-        }
+        add_unit(facts, &u, x.at + unit, x.stride, n_x, sums);
     }
     UNROLL12 for (int j = 0; j < n_x; j++) {
         floats_store(out + (size_t)j * stride + row, sums[j]);
     }
 }
 
+/* n_x rows (a constant) by units that are unpacked; where these are the first, sums begin. */
+INLINE void multiply_unpacked(struct strip_facts facts, const struct unit *units, int n_units,
+                              bool are_first, const struct rounded *x, size_t x_stride, int n_x,
+                              float *out, size_t stride) {
+    lane_floats sums[MOST_X];
+    UNROLL12 for (int j = 0; j < n_x; j++) {
+        sums[j] = are_first ? floats_set(0) : floats_load(out + (size_t)j * stride);
+    }
+    for (int i = 0; i < n_units; i++) add_unit(facts, &units[i], x + i, x_stride, n_x, sums);
+    UNROLL12 for (int j = 0; j < n_x; j++) {
+        floats_store(out + (size_t)j * stride, sums[j]);
+    }
+}
+
+/* Many rows of x: some units are unpacked once, into the first level cache, for all of them. */
+enum { UNITS_AT_ONCE = 8 };
+
+INLINE void multiply_many(struct strip_facts facts, unit_loader *load, const uint8_t *strip,
+                          size_t n_units, struct rounded_rows x, int row, float *out,
+                          size_t stride) {
+    struct unit units[UNITS_AT_ONCE];
+    for (size_t from = 0; from < n_units; from += UNITS_AT_ONCE) {
+        int n = n_units - from < UNITS_AT_ONCE ? (int)(n_units - from) : UNITS_AT_ONCE;
+        for (int i = 0; i < n; i++) load(strip, from + (size_t)i, row, &units[i]);
+        for (int j = 0, n_x; j < x.n; j += n_x) {
+            const struct rounded *at = x.at + (size_t)j * x.stride + from;
+            float *to = out + (size_t)j * stride + row;
+            n_x = x.n - j >= MOST_X ? MOST_X : x.n - j >= 4 ? 4 : 1;
+            if (n_x == MOST_X)
+                multiply_unpacked(facts, units, n, from == 0, at, x.stride, MOST_X, to, stride);
+            else if (n_x == 4)
+                multiply_unpacked(facts, units, n, from == 0, at, x.stride, 4, to, stride);
+            else
+                multiply_unpacked(facts, units, n, from == 0, at, x.stride, 1, to, stride);
+        }
+    }
+}
+
 INLINE void multiply(struct strip_facts facts, unit_loader *load, const void *strip, size_t n_units,
                      struct rounded_rows x, float *out, size_t stride) {
-    for (int j = 0, n; j < x.n; j += n) {
-        struct rounded_rows some = {x.at + (size_t)j * x.stride, x.stride, 0};
-        for (int row = 0; row < STRIP_ROWS; row += LANES) {
+    for (int row = 0; row < STRIP_ROWS; row += LANES) {
+        if (x.n > 2 * FEW_X) {
+            multiply_many(facts, load, strip, n_units, x, row, out, stride);
+            continue;
+        }
+        for (int j = 0, n; j < x.n; j += n) {
+            struct rounded_rows some = {x.at + (size_t)j * x.stride, x.stride, 0};
             float *to = out + (size_t)j * stride;
-            if (x.n - j >= MOST_X) {
-                n = MOST_X;
-                multiply_some(facts, load, strip, n_units, some, MOST_X, row, to, stride);
-            } else if (x.n - j >= 4) {
-                n = 4;
-                multiply_some(facts, load, strip, n_units, some, 4, row, to, stride);
-            } else if (x.n - j >= 2) {
-                n = 2;
-                multiply_some(facts, load, strip, n_units, some, 2, row, to, stride);
-            } else {
-                n = 1;
-                multiply_some(facts, load, strip, n_units, some, 1, row, to, stride);
-            }
+            n = x.n - j >= 4 ? 4 : x.n - j >= 2 ? 2 : 1;
+            if (n == 4)
+                multiply_few(facts, load, strip, n_units, some, 4, row, to, stride);
+            else if (n == 2)
+                multiply_few(facts, load, strip, n_units, some, 2, row, to, stride);
+            else
+                multiply_few(facts, load, strip, n_units, some, 1, row, to, stride);
         }
     }
 }

@@ -60,8 +60,8 @@ static inline __m256i four_values(const int8_t *x) {
 
 /* maddubs adds pairs of products into 16 bits, at most 2 * 127 * (2^bits - 1) each: so many of
  * those fit. Weights of 8 bits go as two times 4. */
-static inline __attribute__((always_inline)) lane_ints ints_dot(lane_ints acc, const lane_bytes *w,
-                                                                int n, const int8_t *x, int bits) {
+static inline __attribute__((always_inline)) lane_ints row_dot(lane_ints acc, const lane_bytes *w,
+                                                               int n, const int8_t *x, int bits) {
     const int together = bits == 6 ? 2 : bits == 5 ? 4 : 8;
     __m256i low = _mm256_setzero_si256(), high = _mm256_setzero_si256();
     _Pragma("GCC unroll 8") for (int v = 0; v < n; v++) {
@@ -77,6 +77,14 @@ static inline __attribute__((always_inline)) lane_ints ints_dot(lane_ints acc, c
     }
     if (bits == 8) acc = _mm256_add_epi32(acc, _mm256_madd_epi16(high, _mm256_set1_epi16(16)));
     return acc;
+}
+
+static inline __attribute__((always_inline)) void ints_dot(lane_ints *acc, const lane_bytes *w,
+                                                           int n, const int8_t *x, size_t x_bytes,
+                                                           int n_x, int bits) {
+    _Pragma("GCC unroll 4") for (int j = 0; j < n_x; j++) {
+        acc[j] = row_dot(acc[j], w, n, x + (size_t)j * x_bytes, bits);
+    }
 }
 
 static inline lane_floats floats_of_ints(lane_ints a) {
@@ -97,6 +105,10 @@ static inline lane_floats floats_mul(lane_floats a, lane_floats b) {
 
 static inline lane_floats floats_fma(lane_floats a, lane_floats b, lane_floats c) {
     return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline lane_floats floats_load(const float *p) {
+    return _mm256_loadu_ps(p);
 }
 
 static inline void floats_store(float *p, lane_floats a) {

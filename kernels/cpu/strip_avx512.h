@@ -1,4 +1,4 @@
-/* Vectors of strip.h in AVX-512 with VNNI: all 16 rows of a strip at once. */
+/* Vectors of strip.h in AVX-512, with VNNI or without: all 16 rows of a strip at once. */
 #pragma once
 
 #include "kernels/cpu/variants.h"
@@ -59,17 +59,56 @@ static inline lane_ints ints_set(int32_t value, int shift) {
     return _mm512_slli_epi32(_mm512_set1_epi32(value), (unsigned)shift);
 }
 
-/* acc + the products of 4 n values: unsigned weights of so many bits, signed x */
-static inline __attribute__((always_inline)) lane_ints ints_dot(lane_ints acc, const lane_bytes *w,
-                                                                int n, const int8_t *x, int bits) {
+static inline __m512i four_values(const int8_t *x) {
+    int32_t four;
+    memcpy(&four, x, 4);
+    return _mm512_set1_epi32(four);
+}
+
+#ifdef __AVX512VNNI__
+/* acc[j] += the products of 4 n values: unsigned weights of so many bits, signed x, whose rows are
+ * x_bytes apart. Rows in the inner loop: a sum waits four cycles for the one before it. */
+static inline __attribute__((always_inline)) void ints_dot(lane_ints *acc, const lane_bytes *w,
+                                                           int n, const int8_t *x, size_t x_bytes,
+                                                           int n_x, int bits) {
     (void)bits;
     _Pragma("GCC unroll 8") for (int v = 0; v < n; v++) {
-        int32_t four;
-        memcpy(&four, x + v * 4, 4);
-        acc = _mm512_dpbusd_epi32(acc, w[v], _mm512_set1_epi32(four));
+        _Pragma("GCC unroll 12") for (int j = 0; j < n_x; j++) {
+            acc[j] =
+                _mm512_dpbusd_epi32(acc[j], w[v], four_values(x + (size_t)j * x_bytes + v * 4));
+        }
     }
+}
+#else
+/* As in strip_avx2.h: pairs in 16 bits, as many as fit; weights of 8 bits go as two times 4. */
+static inline __attribute__((always_inline)) lane_ints row_dot(lane_ints acc, const lane_bytes *w,
+                                                               int n, const int8_t *x, int bits) {
+    const int together = bits == 6 ? 2 : bits == 5 ? 4 : 8;
+    const __m512i ones = _mm512_set1_epi16(1);
+    __m512i low = _mm512_setzero_si512(), high = _mm512_setzero_si512();
+    _Pragma("GCC unroll 8") for (int v = 0; v < n; v++) {
+        __m512i four = four_values(x + v * 4);
+        if (bits == 8)
+            high = _mm512_add_epi16(high, _mm512_maddubs_epi16(bytes_bits(w[v], 4, 15), four));
+        low = _mm512_add_epi16(
+            low, _mm512_maddubs_epi16(bits == 8 ? bytes_bits(w[v], 0, 15) : w[v], four));
+        if ((v + 1) % together == 0 || v + 1 == n) {
+            acc = _mm512_add_epi32(acc, _mm512_madd_epi16(low, ones));
+            low = _mm512_setzero_si512();
+        }
+    }
+    if (bits == 8) acc = _mm512_add_epi32(acc, _mm512_madd_epi16(high, _mm512_set1_epi16(16)));
     return acc;
 }
+
+static inline __attribute__((always_inline)) void ints_dot(lane_ints *acc, const lane_bytes *w,
+                                                           int n, const int8_t *x, size_t x_bytes,
+                                                           int n_x, int bits) {
+    _Pragma("GCC unroll 12") for (int j = 0; j < n_x; j++) {
+        acc[j] = row_dot(acc[j], w, n, x + (size_t)j * x_bytes, bits);
+    }
+}
+#endif
 
 static inline lane_floats floats_of_ints(lane_ints a) {
     return _mm512_cvtepi32_ps(a);
@@ -89,6 +128,10 @@ static inline lane_floats floats_mul(lane_floats a, lane_floats b) {
 
 static inline lane_floats floats_fma(lane_floats a, lane_floats b, lane_floats c) {
     return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline lane_floats floats_load(const float *p) {
+    return _mm512_loadu_ps(p);
 }
 
 static inline void floats_store(float *p, lane_floats a) {

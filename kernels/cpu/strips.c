@@ -3,18 +3,18 @@
 
 #include <assert.h>
 
-enum { UNIT = 32, UNITS_AT_ONCE = 8, FEW_ROWS = 8 };
+enum { UNIT = 32, UNITS_AT_ONCE = 8 };
 
 static size_t rounded_bytes(int n, int width) {
     return (size_t)n * (size_t)(width / UNIT) * sizeof(struct rounded);
 }
 
-static bool are_few(int n, int width) {
+bool strips_are_few(int n, int width) {
     return n <= FEW_ROWS && rounded_bytes(n, width) <= CPU_SCRATCH_BYTES - STRIPS_SCRATCH;
 }
 
 size_t strips_shared_bytes(int n, int width) {
-    return are_few(n, width) ? 0 : rounded_bytes(n, width);
+    return strips_are_few(n, width) ? 0 : rounded_bytes(n, width);
 }
 
 static void round_one(const struct strip_input *input, int row, struct rounded *out,
@@ -35,7 +35,7 @@ static void round_one(const struct strip_input *input, int row, struct rounded *
 }
 
 struct rounded_rows strips_round(const struct strip_input *input, struct part part) {
-    bool is_alone = are_few(input->n, input->width);
+    bool is_alone = strips_are_few(input->n, input->width);
     struct rounded *to =
         (struct rounded *)(is_alone ? (char *)part.scratch + STRIPS_SCRATCH : (char *)part.shared);
     struct rounded_rows out = {to, (size_t)(input->width / UNIT), input->n};

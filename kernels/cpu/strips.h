@@ -28,6 +28,10 @@ static inline int strips_of(const struct matrix *w) {
     return (w->rows + STRIP_ROWS - 1) / STRIP_ROWS;
 }
 
+/* So few that each thread prepares all of them for itself. */
+enum { FEW_ROWS = 8 };
+bool strips_are_few(int n, int width);
+
 /* Bytes of part.shared that strips_round() takes: 0 for few rows. */
 size_t strips_shared_bytes(int n, int width);
 

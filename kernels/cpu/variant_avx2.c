@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "kernels/cpu/strip_avx2.h"
 #include "kernels/cpu/vec_avx2.h"
+#include "kernels/cpu/wide_vec8.h"
 
 #define VARIANT       variant_avx2
 #define VARIANT_NAME  "AVX2"

@@ -13,8 +13,7 @@
 /* Best first. */
 static const struct cpu_variant *const variant_table[] = {
 #if defined(__x86_64__)
-    &variant_avx512_vnni,
-    &variant_avx2,
+    &variant_avx512_bf16, &variant_avx512_vnni, &variant_avx512, &variant_avx2,
 #endif
     &variant_baseline,
 };
@@ -22,11 +21,8 @@ static const struct cpu_variant *const variant_table[] = {
 static const struct {
     enum cpu_feature feature;
     const char *name;
-} feature_names[] = {{CPU_AVX2, "AVX2"},
-                     {CPU_FMA, "FMA"},
-                     {CPU_F16C, "F16C"},
-                     {CPU_AVX512, "AVX-512"},
-                     {CPU_VNNI, "VNNI"}};
+} feature_names[] = {{CPU_AVX2, "AVX2"},      {CPU_FMA, "FMA"},   {CPU_F16C, "F16C"},
+                     {CPU_AVX512, "AVX-512"}, {CPU_VNNI, "VNNI"}, {CPU_BF16, "BF16"}};
 
 unsigned cpu_features(void) {
     unsigned features = 0;
@@ -41,6 +37,7 @@ unsigned cpu_features(void) {
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")) {
         features |= CPU_AVX512;
         if (__builtin_cpu_supports("avx512vnni")) features |= CPU_VNNI;
+        if (__builtin_cpu_supports("avx512bf16")) features |= CPU_BF16;
     }
 #endif
     return features;
@@ -63,6 +60,7 @@ static void write_features_text(void) {
         if (features & feature_names[i].feature)
             n += (size_t)snprintf(features_text + n, sizeof features_text - n, "%s%s",
                                   n > 0 ? " " : "", feature_names[i].name);
+    if (n == 0) snprintf(features_text, sizeof features_text, "%s", variant_baseline.name);
 }
 
 const char *device_cpu_features(void) {

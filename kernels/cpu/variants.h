@@ -13,12 +13,15 @@
 
 enum { DOT_SEGMENT = 1024 }; /* values; a multiple of every format's block */
 
+enum { WIDEST = 16 }; /* floats of the widest vector of any variant */
+
 enum cpu_feature {
     CPU_AVX2 = 1,
     CPU_FMA = 2,
     CPU_F16C = 4,
     CPU_AVX512 = 8, /* F, BW, DQ and VL */
     CPU_VNNI = 16,  /* of AVX-512 */
+    CPU_BF16 = 32,  /* of AVX-512 */
 };
 
 /* n rows of floats, `stride` floats apart */
@@ -51,6 +54,13 @@ struct rounded_rows {
     int n;
 };
 
+/* n rows of BF16, `stride` values apart */
+struct bf16_rows {
+    const uint16_t *at;
+    size_t stride;
+    int n;
+};
+
 struct cpu_variant {
     const char *name; /* "AVX2" */
     unsigned needs;   /* enum cpu_feature */
@@ -66,11 +76,24 @@ struct cpu_variant {
      * of w holds a multiple of 3 rows. */
     void (*gemm)(struct rows w, struct rows x, int n, float *sums, size_t stride);
 
-    /* out[j * stride + i] += sum over keys k, in order, of p row j [k] * v row k [i], i < n */
-    void (*mix)(struct rows p, struct rows v, int n, float *out, size_t stride);
+    /*
+     * Attention: keys and values as the cache has them, n values each, side by side; n is a
+     * multiple of WIDEST. How a sum is formed does not depend on what is computed beside it. On the
+     * way as many bytes are fetched into the second level cache from `next` on, if not NULL.
+     */
+
+    /* s[j * stride + i] = dot product of q row j and key i. Each row of s has room for n_keys
+     * rounded up to 4, which it overwrites. */
+    void (*score[N_FORMATS])(const void *keys, int n_keys, struct rows q, int n, float *s,
+                             size_t stride, const void *next);
+
+    /* out[j * stride + i] += sum over keys k, in order, of p row j [k] * value i of k */
+    void (*mix[N_FORMATS])(struct rows p, const void *values, int n_keys, int n, float *out,
+                           size_t stride, const void *next);
 
     /* s = exp(scale * s - *max), *sum = their sum, *max = the largest scale * s (if it is
-     * -infinity then 0 is taken off). s has room for n rounded up to 8, which it overwrites. */
+     * -infinity then 0 is taken off). s has room for n rounded up to WIDEST, which it overwrites.
+     */
     void (*softmax)(float *s, int n, float scale, float *max, float *sum);
 
     void (*silu_mul)(float *y, const float *gate, const float *up, size_t n);
@@ -87,9 +110,20 @@ struct cpu_variant {
      * are added as integers; the units' sums are scaled and added in order. */
     void (*multiply[N_FORMATS])(const void *strip, size_t n_units, struct rounded_rows x,
                                 float *out, size_t stride);
+
+    /* Products of BF16 by BF16, n a multiple of 32; NULL: the variant has none. */
+
+    /* to the nearest, ties to even; subnormal values become 0 */
+    void (*round_bf16)(const float *x, size_t n, uint16_t *out);
+
+    /* out[j * stride + i] = dot product of row i of w, n values, and row j of x: per segment of
+     * DOT_SEGMENT values 16 partial sums of pairs in order, added across; the segments in order */
+    void (*multiply_bf16)(const uint16_t *w, int n_w, struct bf16_rows x, size_t n, float *out,
+                          size_t stride);
 };
 
-extern const struct cpu_variant variant_avx512_vnni, variant_avx2, variant_baseline;
+extern const struct cpu_variant variant_avx512_bf16, variant_avx512_vnni, variant_avx512,
+    variant_avx2, variant_baseline;
 
 /* The features of this processor, enum cpu_feature. */
 unsigned cpu_features(void);

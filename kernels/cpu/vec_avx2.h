@@ -5,8 +5,9 @@
 #include <stdint.h>
 
 /* 3 x 4 sums, 3 weights and an activation: the 16 vector registers */
-#define GEMM_X   4
-#define MIX_ROWS 3
+#define GEMM_X          4
+#define VEC8_SCORE_ROWS 2
+#define VEC8_MIX_ROWS   3
 
 typedef __m256 vec8;     /* 8 floats */
 typedef __m128i bytes16; /* 16 bytes */

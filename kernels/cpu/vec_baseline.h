@@ -8,8 +8,9 @@
 #include <string.h>
 
 /* Two registers to a vector: larger tiles would not fit in the 16 of SSE2. */
-#define GEMM_X   1
-#define MIX_ROWS 1
+#define GEMM_X          1
+#define VEC8_SCORE_ROWS 1
+#define VEC8_MIX_ROWS   1
 
 typedef float vec4 __attribute__((vector_size(16)));
 typedef int32_t int4 __attribute__((vector_size(16)));

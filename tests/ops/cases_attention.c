@@ -145,18 +145,21 @@ static double stored(enum format format, float x) {
     return (double)back;
 }
 
-static void reference_row(const struct problem *p, int s, int index, int head, double *y) {
+/* Returns the largest |score|. */
+static double reference_row(const struct problem *p, int s, int index, int head, double *y) {
     int n = p->head_size, position = p->length[s] - p->n_new[s] + index;
     int first = p->window > 0 && position + 1 > p->window ? position + 1 - p->window : 0;
     size_t kv_head = (size_t)(head / p->group);
     const float *q = p->q[s] + (size_t)index * query_row(p) + (size_t)(head * n);
     double *scores = malloc((size_t)(position + 1) * sizeof *scores), max = -INFINITY, sum = 0;
+    double largest = 0;
     for (int j = first; j <= position; j++) {
         const float *k = p->k[s] + (size_t)j * row_of(p) + kv_head * (size_t)n;
         scores[j] = 0;
         for (int i = 0; i < n; i++) scores[j] += (double)q[i] * stored(p->format, k[i]);
         scores[j] *= (double)(1 / sqrtf((float)n));
         max = fmax(max, scores[j]);
+        largest = fmax(largest, fabs(scores[j]));
     }
     for (int i = 0; i < n; i++) y[i] = 0;
     for (int j = first; j <= position; j++) {
@@ -167,17 +170,21 @@ static void reference_row(const struct problem *p, int s, int index, int head, d
     }
     for (int i = 0; i < n; i++) y[i] /= sum;
     free(scores);
+    return largest;
 }
 
+/* A score's rounding error grows with it, and is a relative error of its weight: 1e-5 up to scores
+ * of 40, which is 4 units in their last place. */
 static void check_reference(const struct problem *p, float *const *y) {
     for (int s = 0; s < p->n_seqs; s++) {
         size_t n = (size_t)p->n_new[s] * query_row(p);
-        double *expected = test_alloc(n * sizeof *expected);
+        double *expected = test_alloc(n * sizeof *expected), largest = 0;
         for (int i = 0; i < p->n_new[s]; i++)
             for (int head = 0; head < p->group * p->n_kv_heads; head++)
-                reference_row(p, s, i, head,
-                              expected + (size_t)i * query_row(p) + (size_t)(head * p->head_size));
-        CHECK_CLOSE(y[s], expected, n, 1e-5);
+                largest = fmax(largest, reference_row(p, s, i, head,
+                                                      expected + (size_t)i * query_row(p) +
+                                                          (size_t)(head * p->head_size)));
+        CHECK_CLOSE(y[s], expected, n, 1e-5 * fmax(1, largest / 40));
     }
 }
 
@@ -218,7 +225,7 @@ static void check_problem(enum format format, int n_seqs, int max_length, int ma
         check_same(&p, y, first);
     }
     for (int d = DEVICE_ONE; d <= DEVICE_SEVEN; d++) {
-        if (d == DEVICE_BASELINE || d == DEVICE_AVX2) continue;
+        if (d >= DEVICE_BASELINE && d <= DEVICE_AVX2) continue;
         new_outputs(&p, y);
         run_alone(test_devices[d], &p, y);
         check_same(&p, y, first);

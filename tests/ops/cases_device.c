@@ -73,7 +73,7 @@ static void test_bad_shapes(void **state) {
 
 static void test_status_texts(void **state) {
     (void)state;
-    for (int s = OP_OK; s <= OP_NOT_SUPPORTED; s++) {
+    for (int s = OP_OK; s <= OP_NOT_FINITE; s++) {
         assert_string_not_equal(op_status_text((enum op_status)s), "unknown status");
         for (int other = OP_OK; other < s; other++)
             assert_string_not_equal(op_status_text((enum op_status)s),
@@ -104,8 +104,11 @@ static void test_device_facts(void **state) {
     assert_ptr_equal(cpu_variant_pick(~0u, "baseline"), &variant_baseline);
     assert_ptr_equal(cpu_variant_pick(~0u, "no such"), &variant_baseline);
 #if defined(__x86_64__)
-    assert_ptr_equal(cpu_variant_pick(~0u, NULL), &variant_avx512_vnni);
-    assert_ptr_equal(cpu_variant_pick(~0u & ~(unsigned)CPU_VNNI, NULL), &variant_avx2);
+    assert_ptr_equal(cpu_variant_pick(~0u, NULL), &variant_avx512_bf16);
+    assert_ptr_equal(cpu_variant_pick(~0u & ~(unsigned)CPU_BF16, NULL), &variant_avx512_vnni);
+    assert_ptr_equal(cpu_variant_pick(~0u & ~(unsigned)CPU_VNNI, NULL), &variant_avx512);
+    assert_ptr_equal(cpu_variant_pick(~0u & ~(unsigned)CPU_AVX512, NULL), &variant_avx2);
+    assert_ptr_equal(cpu_variant_pick(~0u, "AVX-512 VNNI"), &variant_avx512_vnni);
     assert_ptr_equal(cpu_variant_pick(~0u, "AVX2"), &variant_avx2);
 #endif
 }

@@ -74,6 +74,8 @@ size_t test_n_compared(void); /* values compared so far */
 enum {
     DEVICE_ONE,
     DEVICE_BASELINE,
+    DEVICE_VNNI,
+    DEVICE_AVX512,
     DEVICE_AVX2,
     DEVICE_TWO,
     DEVICE_THREE,
@@ -103,6 +105,7 @@ void test_add(const char *name, void (*run)(void **state));
 void test_add_for_formats(const char *name, unsigned use, void (*run)(void **state));
 void add_linear_cases(void);
 void add_strip_cases(void);
+void add_bf16_cases(void);
 void add_row_cases(void);
 void add_attention_cases(void);
 void add_fused_cases(void);

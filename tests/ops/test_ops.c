@@ -51,6 +51,8 @@ static int open_devices(void **state) {
     static const struct device_cpu_options options[N_TEST_DEVICES] = {
         [DEVICE_ONE] = {.threads = 1},
         [DEVICE_BASELINE] = {.threads = 2, .baseline = true},
+        [DEVICE_VNNI] = {.threads = 2, .variant = "AVX-512 VNNI"},
+        [DEVICE_AVX512] = {.threads = 2, .variant = "AVX-512"},
         [DEVICE_AVX2] = {.threads = 2, .variant = "AVX2"},
         [DEVICE_TWO] = {.threads = 2},
         [DEVICE_THREE] = {.threads = 3},
@@ -80,6 +82,7 @@ int main(int argc, char **argv) {
         return run_perf(argc > 2 ? atoi(argv[2]) : 0, argc > 3 ? argv[3] : NULL);
     add_linear_cases();
     add_strip_cases();
+    add_bf16_cases();
     add_row_cases();
     add_attention_cases();
     add_fused_cases();

@@ -39,7 +39,7 @@ text() { tm send-keys -t main -l "$1"; }
 
 # the command line of the pane, with further flags
 chat() {
-  echo "env -u NO_COLOR HOME=$home XDG_DATA_HOME= XDG_STATE_HOME= XDG_CONFIG_HOME= LC_ALL=C.UTF-8 \
+  echo "env -u NO_COLOR QWEN_CHAT_DEVICE=cpu HOME=$home XDG_DATA_HOME= XDG_STATE_HOME= XDG_CONFIG_HOME= LC_ALL=C.UTF-8 \
     '$program' -m '$model' --temp 0 -n 80 $* 2>'$folder/errors'; code=\$?; echo left with \$code; sleep 60"
 }
 

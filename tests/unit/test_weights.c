@@ -107,13 +107,14 @@ static enum matrix_layout strips_layout(const struct device *d, enum format form
 static enum op_status fake_pack(struct device *d, void *to, const struct matrix *from) {
     (void)d;
     size_t row_bytes = format_row_bytes(from->format, (size_t)from->cols);
+    bool is_finite = true;
     for (int row = 0; row < from->rows; row += STRIP_ROWS) {
         int n = from->rows - row < STRIP_ROWS ? from->rows - row : STRIP_ROWS;
         size_t skipped = (size_t)row * row_bytes;
-        strip_pack(from->format, (const char *)from->data + skipped, n, (size_t)from->cols,
-                   (char *)to + skipped);
+        is_finite &= strip_pack(from->format, (const char *)from->data + skipped, n,
+                                (size_t)from->cols, (char *)to + skipped);
     }
-    return pack_status;
+    return is_finite ? pack_status : OP_NOT_FINITE;
 }
 
 static struct device make_device(bool reads_host_memory) {
@@ -555,17 +556,20 @@ static void patch(const char *name, const char *from, const char *to) {
     buf_release(&file);
 }
 
-static void refuse(const char *where, bool reads_host_memory, const char *part) {
+static void refuse_on(const char *where, struct device device, const char *part) {
     struct checkpoint *c;
     struct err err = {0};
     struct weights w;
-    struct device device = make_device(reads_host_memory);
     if (checkpoint_open(&c, where, &err) != 0) fail_msg("%s", err.text);
     if (weights_bind(&w, c, &device, NULL, &err) == 0) fail_msg("bound: %s", part);
     assert_sentence(part, &err, part);
     assert_null(w.layers);
     assert_int_equal(n_allocated, 0);
     checkpoint_close(c);
+}
+
+static void refuse(const char *where, bool reads_host_memory, const char *part) {
+    refuse_on(where, make_device(reads_host_memory), part);
 }
 
 static void test_bad_tensors(void **state) {
@@ -664,6 +668,52 @@ static void test_values_that_are_not_finite(void **state) {
     }
 }
 
+/* A scale of packed weights: of each format, and where the block has it a minimum. */
+static void test_scales_that_are_not_finite(void **state) {
+    (void)state;
+    static const struct {
+        enum format format;
+        int offset; /* of the half in its block */
+        uint16_t half;
+        const char *part;
+    } cases[] = {
+        {FORMAT_Q8_0, 0, 0x7e00, "'blk.1.ffn_up.weight' holds NaN at value "},
+        {FORMAT_Q4_0, 0, 0x7c00, "'blk.1.ffn_up.weight' holds "}, /* 0 times infinity is NaN */
+        {FORMAT_Q4_1, 2, 0xfc00, "'blk.1.ffn_up.weight' holds an infinity at value "},
+        {FORMAT_Q5_0, 0, 0xffff, "'blk.1.ffn_up.weight' holds NaN at value "},
+        {FORMAT_Q5_1, 2, 0x7c01, "'blk.1.ffn_up.weight' holds NaN at value "},
+        {FORMAT_Q4_K, 2, 0x7e00, "'blk.1.ffn_up.weight' holds NaN at value "},
+        {FORMAT_Q5_K, 0, 0x7e00, "'blk.1.ffn_up.weight' holds NaN at value "},
+        {FORMAT_Q6_K, 208, 0x7e00, "'blk.1.ffn_up.weight' holds NaN at value "},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct tiny_spec spec = {
+            .hidden = 256, .ffn = 512, .formats = &cases[i].format, .n_formats = 1};
+        struct checkpoint *c;
+        struct err err;
+        char part[96];
+        const struct format_info *info = &format_table[cases[i].format];
+        size_t block = 37, at = block * (size_t)info->block_bytes + (size_t)cases[i].offset;
+        assert_int_equal(make_tiny_gguf(in("x.gguf"), &spec), 0);
+        assert_int_equal(checkpoint_open(&c, in("x.gguf"), &err), 0);
+        const struct checkpoint_tensor *t = checkpoint_find(c, "blk.1.ffn_up.weight");
+        struct buf file = get("x.gguf");
+        char *data = memmem(file.data, file.n, t->data, 256);
+        assert_non_null(data);
+        memcpy(data + at, &cases[i].half, 2);
+        checkpoint_close(c);
+        write_file(folder, "x.gguf", file.data, file.n);
+        buf_release(&file);
+        struct device device = make_device(true);
+        device.layout = strips_layout;
+        snprintf(part, sizeof part, "%s", cases[i].part);
+        if (strstr(part, "value "))
+            snprintf(part + strlen(part), sizeof part - strlen(part), "%zu;",
+                     block * (size_t)info->block_values);
+        refuse_on(in("x.gguf"), device, part);
+    }
+}
+
 /* A header of odd length puts all floats at odd addresses: they are copied to where they may lie.
  */
 static void test_unaligned(void **state) {
@@ -740,6 +790,7 @@ int main(void) {
         CASE(test_bad_tensors),
         CASE(test_unsupported_types),
         CASE(test_values_that_are_not_finite),
+        CASE(test_scales_that_are_not_finite),
         CASE(test_unaligned),
         CASE(test_failing_allocations),
     };

@@ -1,0 +1,13 @@
+/* The hot inner loops for AVX-512 with VNNI and BF16; this file alone is compiled with those. */
+#if defined(__x86_64__)
+#include "kernels/cpu/strip_avx512.h"
+#include "kernels/cpu/vec_avx2.h"
+#include "kernels/cpu/wide_avx512.h"
+
+#include "kernels/cpu/bf16_avx512.h"
+
+#define VARIANT       variant_avx512_bf16
+#define VARIANT_NAME  "AVX-512 VNNI BF16"
+#define VARIANT_NEEDS (CPU_AVX2 | CPU_FMA | CPU_F16C | CPU_AVX512 | CPU_VNNI | CPU_BF16)
+#include "kernels/cpu/hot.h"
+#endif
