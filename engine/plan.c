@@ -50,8 +50,7 @@ static const double guessed_gpu_seconds = 1e-6; /* a row: passes begin with all 
 /* Of free memory a sixteenth is left to the rest of the system; a GPU's is asked for less. */
 static const uint64_t reserve_divisor = 16, gpu_reserve_divisor = 64;
 
-/* A GPU with so much free memory is fast enough for LARGE_GPU_ROWS and has room for their buffers.
- */
+/* A GPU that gives so much memory is fast enough for LARGE_GPU_ROWS, and has room for them. */
 static const uint64_t large_gpu_bytes = (uint64_t)64 << 30;
 
 static int clamp(int value, int least, int most) {
@@ -196,7 +195,7 @@ int plan_make(struct plan *plan, const struct engine_options *o,
     struct memory_plan *m = &plan->memory;
     *plan = (struct plan){.is_gpu = facts->is_gpu, .activation = FORMAT_F32};
     if (check_options(o, err) != 0) return -1;
-    set_batch(plan, o, c, facts->is_gpu, facts->free_bytes >= large_gpu_bytes);
+    set_batch(plan, o, c, facts->is_gpu, available(o, facts) >= large_gpu_bytes);
     m->kv_bytes_per_token = kv_cache_bytes_per_token(c, o->kv_format);
     m->available_bytes = available(o, facts);
     m->program_bytes = facts->own_bytes;
