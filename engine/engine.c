@@ -68,7 +68,7 @@ struct engine {
     float *logits;       /* [V] the row being looked at */
 
     /* requests */
-    uint64_t last_id;
+    uint64_t last_id, n_drawn;
     struct request *live;  /* submitted and not ended, the newest first */
     struct request *ended; /* in this step: events point to them until the next */
     int n_live;
@@ -103,6 +103,7 @@ static void emit_token(struct engine *e, const struct request *r, int32_t token)
     struct engine_event *event = emit(e, r, EVENT_TOKEN);
     event->token = token;
     set_text(event, &r->text);
+    e->n_drawn++;
 }
 
 /* What the pass in flight computes for it is nobody's any more. */
@@ -418,6 +419,7 @@ struct engine_load engine_load(const struct engine *e) {
         .kv_used_bytes = (uint64_t)e->blocks.n_used * block_bytes,
         .kv_taken_bytes = (uint64_t)e->blocks.n_taken * block_bytes,
         .kv_cached_bytes = (uint64_t)e->blocks.n_cached * block_bytes,
+        .n_drawn = e->n_drawn,
     };
 }
 
@@ -426,6 +428,18 @@ uint64_t engine_memory_bytes(const struct engine *e) {
     return e->device->reads_host_memory
                ? plan_resident_bytes()
                : plan->total_bytes - plan->weights_bytes + e->weights.owned_bytes;
+}
+
+double engine_keys_seen(const struct model_config *c, double context) {
+    bool is_cut = c->sliding_window && context > c->sliding_window;
+    int n_windows =
+        is_cut && c->sliding_from_layer < c->n_layers ? c->n_layers - c->sliding_from_layer : 0;
+    return context + (c->sliding_window - context) * n_windows / c->n_layers;
+}
+
+double engine_pass_bytes(const struct model_info *info, int n_sequences, double context) {
+    return (double)info->weight_bytes + n_sequences * engine_keys_seen(info->config, context) *
+                                            (double)info->plan.kv_bytes_per_token;
 }
 
 double engine_read_speed(struct engine *e) {
@@ -446,22 +460,24 @@ static void notice_long_context(struct engine *e) {
     int context = e->info.context_tokens;
     char text[256];
     if (context <= c->trained_tokens) return;
-    int n = snprintf(text, sizeof text,
-                     "The context of %d tokens is longer than the %d the model was trained on",
-                     context, c->trained_tokens);
+    int n = snprintf(
+        text, sizeof text,
+        err_text("The context of %d tokens is longer than the %d the model was trained on"),
+        context, c->trained_tokens);
     char *rest = text + n;
     size_t room = sizeof text - (size_t)n;
     if (context > c->max_tokens)
-        snprintf(rest, room, "; beyond %d the answers will be poor.", c->max_tokens);
+        snprintf(rest, room, err_text("; beyond %d the answers will be poor."), c->max_tokens);
     else if (c->rope_scaling == ROPE_DYNAMIC_NTK)
-        snprintf(rest, room, "; for prompts past that, dynamic NTK stretches the rotation.");
+        snprintf(rest, room,
+                 err_text("; for prompts past that, dynamic NTK stretches the rotation."));
     else if (c->rope_scaling == ROPE_YARN)
         snprintf(rest, room,
-                 "; YaRN (factor %g) reaches that far, and may cost a little on short "
-                 "texts.",
+                 err_text("; YaRN (factor %g) reaches that far, and may cost a little on short "
+                          "texts."),
                  c->rope_factor);
     else
-        snprintf(rest, room, "; the checkpoint's rotation is scaled to reach that far.");
+        snprintf(rest, room, err_text("; the checkpoint's rotation is scaled to reach that far."));
     add_notice(e, text);
 }
 
@@ -642,6 +658,9 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
     info->device = e->device->name;
     e->defers = o->defers || e->device->is_async;
     info->backend = e->device->backend;
+    struct device_memory memory;
+    e->device->memory(e->device, &memory);
+    info->device_bytes = memory.total_bytes;
     info->threads = e->device->threads;
     device_cpu_name(info->processor, sizeof info->processor);
     info->facts = plan_facts(e->device);

@@ -96,7 +96,8 @@ struct model_info {
     int threads;
     enum format kv_format;
     int max_sequences;
-    int pass_rows; /* of a pass at most */
+    int pass_rows;         /* of a pass at most */
+    uint64_t device_bytes; /* of memory that the device has: the machine's, or its own */
     struct memory_plan plan;
     struct device_facts facts; /* before this model was opened */
     char notices[4][256];      /* sentences for the user: unknown template, context above trained */
@@ -188,16 +189,22 @@ void engine_cancel(struct engine *e, uint64_t id);
 int engine_step(struct engine *e, const struct engine_event **events, size_t *n, struct err *err);
 bool engine_is_busy(const struct engine *e);
 
-/* Bytes of KV blocks in use and taken; for /stats. */
+/* Bytes of KV blocks in use and taken, and the tokens drawn since the engine was opened. */
 struct engine_load {
     int n_running, n_waiting;
     uint64_t kv_used_bytes, kv_taken_bytes, kv_cached_bytes;
+    uint64_t n_drawn;
 };
 struct engine_load engine_load(const struct engine *e);
 
 /* What is in memory now: of the process; on a device with memory of its own, of that by this
- * engine. */
+ * engine. It is part of model_info's device_bytes. */
 uint64_t engine_memory_bytes(const struct engine *e);
+
+/* Keys that a layer looks at, on average over them, from a row that sees `context` tokens. */
+double engine_keys_seen(const struct model_config *c, double context);
+/* Bytes that a decode pass must read: the weights once, keys and values of each sequence. */
+double engine_pass_bytes(const struct model_info *info, int n_sequences, double context);
 
 /* What decoding is measured against: bytes per second that the device, with the engine's threads,
  * reads memory with. Measured now, which takes some tenths of a second; 0: it cannot be. */

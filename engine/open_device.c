@@ -119,7 +119,7 @@ int open_device(struct device **out, const struct engine_options *o, enum format
     if (open_cuda(out, o, index, stored, &has_module, reason) == OP_OK) return 0;
     if (wish == WISH_CUDA) return err_set(err, ERR_MEMORY, "no GPU can be used: %s", reason);
     if (has_module) /* else this program is one for the CPU */
-        snprintf(notice, DEVICE_NOTICE_BYTES, "The GPU cannot be used: %s; the CPU computes.",
-                 reason);
+        snprintf(notice, DEVICE_NOTICE_BYTES,
+                 err_text("The GPU cannot be used: %s; the CPU computes."), reason);
     return open_cpu(out, o, err);
 }
