@@ -32,6 +32,10 @@ enum {
     RING_BYTES = 192 << 10,
     MOST_STAGES = 8,
     LEAST_ROWS = 257, /* with fewer, products are bound by the weights' bytes */
+    /* of products without silu: where sums are shorter or rows fewer, cuBLASLt is faster (NOTES.md)
+     */
+    LEAST_PLAIN_ROWS = 1024,
+    LEAST_PLAIN_SUM = 8192,
 };
 
 enum epilogue { STORE, ADD, SILU };
@@ -387,6 +391,11 @@ bool gemm_can(const struct cuda_device *cuda, const void *x, const struct matrix
     return cuda->capability == 90 && rows >= LEAST_ROWS && is_full && all % 16 == 0 &&
            w->cols >= STEP && w->cols % 8 == 0 && w->rows % 8 == 0 &&
            w->format == cuda->base.activation && w->format != FORMAT_F32;
+}
+
+bool gemm_product_can(const struct cuda_device *cuda, const struct op_linear *op) {
+    return gemm_can(cuda, op->x, op->w, op->rows) && (uintptr_t)op->y % 16 == 0 &&
+           !op->y_is_float && op->rows >= LEAST_PLAIN_ROWS && op->w->cols >= LEAST_PLAIN_SUM;
 }
 
 /* Time of all rounds of tiles, of `half` rows of w twice, in that unit: narrow tiles take more from

@@ -92,8 +92,7 @@ static enum op_status many_rows(struct cuda_device *cuda, const struct op_linear
     }
     const bool adds = op->bias || op->accumulate;
 #ifdef QWEN_CUDA_SM90A
-    if (!op->y_is_float && (uintptr_t)op->y % 16 == 0 && gemm_can(cuda, op->x, op->w, op->rows))
-        return gemm_product(cuda, op, adds);
+    if (gemm_product_can(cuda, op)) return gemm_product(cuda, op, adds);
 #endif
     return matmul_run(cuda, op, adds ? 1.0f : 0.0f);
 }

@@ -459,8 +459,8 @@ int main(int argc, char **argv) {
         if (strcmp(what, "prefill") == 0 || strcmp(what, "all") == 0) {
             prefill(1, 512, 512);
             prefill(1, 2048, 2048);
-            for (int rows = 2048; rows <= MAX_ROWS; rows *= 4) prompts(8, 2048, rows);
-            for (int rows = 2048; rows <= MAX_ROWS; rows *= 4) prompts(1, 16000, rows);
+            for (int rows = 2048; rows <= 4096; rows *= 2) prompts(8, 2048, rows);
+            for (int rows = 2048; rows <= MAX_ROWS; rows *= 2) prompts(1, 16000, rows);
         }
     }
     return 0;
