@@ -63,20 +63,9 @@ static void mean_and_deviation(const double *x, int n, double *mean, double *dev
     *deviation = n > 1 ? sqrt(squares / (n - 1)) : 0;
 }
 
-/* Keys that the layers look at, on average over them, from a row that sees `context`. */
-static double keys_seen(const struct model_config *c, double context) {
-    double in_window = c->sliding_window ? fmin(context, c->sliding_window) : context;
-    int n_windows = c->sliding_window && c->sliding_from_layer < c->n_layers
-                        ? c->n_layers - c->sliding_from_layer
-                        : 0;
-    return context + (in_window - context) * n_windows / c->n_layers;
-}
-
-/* Bytes that a pass of tg must read: the weights once, keys and values of each sequence. */
+/* Of a pass of tg. */
 static double pass_bytes(const struct bench_test *t, const struct model_info *info) {
-    double context = prefix_tokens(t) + (t->n_gen + 1) / 2.0;
-    return (double)info->weight_bytes +
-           t->n_seqs * keys_seen(info->config, context) * (double)info->plan.kv_bytes_per_token;
+    return engine_pass_bytes(info, t->n_seqs, prefix_tokens(t) + (t->n_gen + 1) / 2.0);
 }
 
 /* Multiplications and additions of a repetition: of the layers for each token, of the head for each
@@ -86,7 +75,7 @@ static double repetition_flops(const struct bench_test *t, const struct model_co
     double layer = c->hidden * (2 * heads + 2 * kv + 3.0 * c->ffn);
     double n_tokens = t->n_prompt + t->n_gen, n_drawn = larger(t->n_gen, 1);
     double context = prefix_tokens(t) + (n_tokens + 1) / 2;
-    double one = n_tokens * c->n_layers * (2 * layer + 4 * heads * keys_seen(c, context)) +
+    double one = n_tokens * c->n_layers * (2 * layer + 4 * heads * engine_keys_seen(c, context)) +
                  n_drawn * 2 * c->hidden * (double)c->vocab;
     return one * t->n_seqs;
 }
@@ -125,6 +114,7 @@ struct run {
     struct sequence_state *seqs;  /* [n_seqs] */
     int32_t *tokens;              /* [prefix + n_prompt] */
     int n_samples, n_repetitions; /* done, and to do; for progress */
+    size_t i_test, n_tests;       /* likewise */
     char name[64];
 };
 
@@ -196,7 +186,8 @@ static double share_done(const struct run *r) {
     double done = 0, all = prefix_tokens(&r->test) + r->test.n_prompt + r->test.n_gen;
     for (int s = 0; s < r->test.n_seqs; s++) done += r->seqs[s].n_read + r->seqs[s].n_drawn;
     double share = fmin(done / (all * r->test.n_seqs), 1);
-    return (r->n_samples + share) / r->n_repetitions;
+    double of_test = fmin((r->n_samples + share) / r->n_repetitions, 1);
+    return ((double)r->i_test + of_test) / (double)r->n_tests;
 }
 
 /* Steps until each sequence has drawn `each`, and all together `all` tokens. */
@@ -296,10 +287,12 @@ static int check(const struct bench_test *t, const struct model_info *info, int 
     return 0;
 }
 
-static int run_test(struct engine *e, const struct bench_plan *plan, const struct bench_test *test,
+static int run_test(struct engine *e, const struct bench_plan *plan, size_t i_test,
                     const struct bench_host *host, double *roof, struct err *err) {
+    const struct bench_test *test = &plan->tests[i_test];
     struct bench_row row = {.test = *test, .time = (int64_t)time(NULL), .roof = *roof};
-    struct run r = {.engine = e, .host = host, .test = *test};
+    struct run r = {
+        .engine = e, .host = host, .test = *test, .i_test = i_test, .n_tests = plan->n_tests};
     size_t n_tokens = (size_t)(prefix_tokens(test) + test->n_prompt);
     bench_name(test, r.name);
     r.seqs = mem_zalloc((size_t)test->n_seqs, sizeof *r.seqs);
@@ -326,6 +319,6 @@ int bench_run(struct engine *e, const struct bench_plan *plan, const struct benc
     double roof = engine_read_speed(e);
     int result = 0;
     for (size_t i = 0; i < plan->n_tests && result == 0; i++)
-        result = run_test(e, plan, &plan->tests[i], host, &roof, err);
+        result = run_test(e, plan, i, host, &roof, err);
     return result;
 }

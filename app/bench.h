@@ -52,7 +52,8 @@ int bench_sequences(const struct bench_test *tests, size_t n);
 
 struct bench_host {
     void *ud;
-    /* What runs, and how far it is, 0 to 1; false stops it. Called after each pass. */
+    /* What runs, and how far all tests together are, 0 to 1, each counting alike; false stops it.
+     * Called after each pass. */
     bool (*progress)(void *ud, const char *what, double share);
     void (*row)(void *ud, const struct bench_row *row);
 };

@@ -28,6 +28,11 @@ void chat_say(const struct chat *chat, enum tone tone, const char *format, ...) 
     chat->front->say(chat->front->ui, tone, text);
 }
 
+enum chat_result chat_refuse(struct err *err, const char *text) {
+    err_set(err, ERR_USAGE, "%s", _(text));
+    return CHAT_FAILED;
+}
+
 void chat_print(const struct chat *chat, const char *text) {
     struct buf clean = {0};
     if (chat->front->is_terminal)
@@ -49,12 +54,33 @@ void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const
     const char *shown[MOST] = {0};
     if (n > MOST) bug("%zu columns", n);
     for (size_t i = 0; i < n; i++) {
-        copies[i] = mem_strdup(cells[i]);
+        copies[i] = mem_strdup(is_head ? _(cells[i]) : cells[i]);
         if (copies[i]) sanitize_line(copies[i]);
         shown[i] = copies[i] ? copies[i] : "?";
     }
     chat->front->row(chat->front->ui, shown, n, is_head);
     for (size_t i = 0; i < n; i++) mem_free(copies[i]);
+}
+
+/* A share that falls is that of other work. */
+void chat_progress(struct chat *chat, const char *what, double share) {
+    const double least_seconds = 1, least_share = 0.02;
+    struct chat_answer *a = chat->answer;
+    double time = clock_seconds(), seconds_left = -1;
+    if (!a->pace.is_up || share < a->pace.share) {
+        a->pace.is_up = true;
+        a->pace.begin = time;
+        a->pace.from = share;
+    }
+    a->pace.share = share;
+    if (time - a->pace.begin >= least_seconds && share - a->pace.from >= least_share)
+        seconds_left = (1 - share) * (time - a->pace.begin) / (share - a->pace.from);
+    chat->front->progress(chat->front->ui, what, share, seconds_left, false);
+}
+
+void chat_progress_end(struct chat *chat) {
+    chat->answer->pace.is_up = false;
+    chat->front->progress(chat->front->ui, "", 1, -1, true);
 }
 
 void chat_check_saved(const struct chat *chat, int result, const struct err *err) {
@@ -130,16 +156,18 @@ static void keep_answer(struct chat *chat, const struct worker_event *event) {
 static void end_prompt_bar(struct chat *chat) {
     if (!chat->answer->is_prompt_shown) return;
     chat->answer->is_prompt_shown = false;
-    chat->front->progress(chat->front->ui, "reading the prompt", 1, -1, true);
+    chat_progress_end(chat);
 }
 
 static void finish_answer(struct chat *chat, const struct worker_event *event) {
     struct chat_answer *a = chat->answer;
+    struct err err = event->err;
     struct answer answer = {.stop = event->stop,
                             .usage = event->usage,
                             .seed = a->seed,
                             .left_out_turns = event->left_out_turns,
-                            .err = event->stop == STOP_ERROR ? &event->err : NULL};
+                            .err = event->stop == STOP_ERROR ? &err : NULL};
+    if (chat->front->is_terminal) sanitize_line(err.text); /* err_set() has done it: once more */
     end_prompt_bar(chat);
     flush_text(chat, PART_REASONING);
     flush_text(chat, PART_ANSWER);
@@ -173,7 +201,10 @@ static void take_text(struct chat *chat, const struct worker_event *event) {
     struct chat_answer *a = chat->answer;
     struct buf clean = {0};
     end_prompt_bar(chat);
-    if (a->n_pieces++ == 0) a->first_piece = clock_seconds();
+    if (a->n_pieces++ == 0) {
+        a->first_piece = clock_seconds();
+        a->first_drawn = worker_load(chat->worker).n_drawn;
+    }
     keep_text(&a->parts[event->part], event);
     if (!chat->front->is_terminal) {
         chat->front->answer_text(chat->front->ui, event->part, event->text, event->n_text);
@@ -408,7 +439,7 @@ void chat_close(struct chat *chat) {
 static void on_ready(struct chat *chat) {
     const struct model_info *info = worker_info(chat->worker);
     struct err err = {0};
-    chat->front->progress(chat->front->ui, "", 1, 0, true);
+    chat_progress_end(chat);
     chat->is_ready = true;
     for (int i = 0; i < info->n_notices; i++) chat_say(chat, TONE_NOTICE, "%s", info->notices[i]);
     chat->is_raw = chat->config->raw || !worker_chat(chat->worker);
@@ -433,7 +464,7 @@ static int load_former(struct chat *chat, struct err *err) {
 }
 
 static int on_failed(struct chat *chat, const struct err *why, struct err *err) {
-    chat->front->progress(chat->front->ui, "", 1, 0, true);
+    chat_progress_end(chat);
     if (chat->answer->former_model && !chat->is_ready) {
         chat_say(chat, TONE_ERROR, "%s", why->text);
         return load_former(chat, err);
@@ -444,11 +475,10 @@ static int on_failed(struct chat *chat, const struct err *why, struct err *err) 
 }
 
 static int handle(struct chat *chat, const struct worker_event *event, struct err *err) {
-    const struct frontend *front = chat->front;
     bool is_current = event->request == chat->running && chat->running;
     switch (event->kind) {
     case WORKER_LOADING:
-        front->progress(front->ui, event->what ? event->what : "", (double)event->share, -1, false);
+        chat_progress(chat, event->what ? event->what : "", (double)event->share);
         return 0;
     case WORKER_READY:
         on_ready(chat);
@@ -458,8 +488,7 @@ static int handle(struct chat *chat, const struct worker_event *event, struct er
     case WORKER_PROMPT:
         if (!is_current || event->total <= 0) return 0;
         chat->answer->is_prompt_shown = true;
-        front->progress(front->ui, "reading the prompt", (double)event->done / event->total, -1,
-                        false);
+        chat_progress(chat, N_("reading the prompt"), (double)event->done / event->total);
         return 0;
     case WORKER_TEXT:
         if (is_current) take_text(chat, event);
@@ -498,15 +527,32 @@ bool chat_is_busy(const struct chat *chat) {
     return chat->running || chat->answer->is_waiting;
 }
 
+/* Of the answer in flight, from its first piece on. */
+static void measure_answer(const struct chat *chat, struct chat_state *state) {
+    const struct chat_answer *a = chat->answer;
+    uint64_t n_drawn = worker_load(chat->worker).n_drawn - a->first_drawn;
+    double seconds = clock_seconds() - a->first_piece, roof = worker_read_speed(chat->worker);
+    state->context_used += (int)n_drawn + 1;
+    if (n_drawn == 0 || seconds <= 0) return;
+    state->speed = (double)n_drawn / seconds;
+    if (roof > 0)
+        state->roof_share =
+            engine_pass_bytes(state->model, 1, state->context_used) * state->speed / roof;
+}
+
 struct chat_state chat_state(const struct chat *chat) {
     const struct chat_answer *a = chat->answer;
     struct chat_state state = {.model = worker_info(chat->worker),
-                               .context_used = a->last.prompt_tokens + a->last.answer_tokens};
-    if (!chat->running) return state;
-    state.context_used += a->n_pieces;
-    state.answer_pieces = a->n_pieces;
-    state.answer_seconds = a->n_pieces ? clock_seconds() - a->first_piece : 0;
+                               .context_used = a->last.prompt_tokens + a->last.answer_tokens,
+                               .roof_share = -1,
+                               .memory_bytes = worker_memory_bytes(chat->worker)};
+    if (chat->running && !a->is_bench && a->n_pieces > 0 && state.model)
+        measure_answer(chat, &state);
     return state;
+}
+
+void chat_want_roof(const struct chat *chat) {
+    worker_want_read_speed(chat->worker);
 }
 
 void chat_interrupt(struct chat *chat) {

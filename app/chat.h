@@ -56,10 +56,14 @@ bool chat_is_busy(const struct chat *chat);
 struct chat_state {
     const struct model_info *model; /* NULL: not loaded */
     int context_used;               /* tokens, as of the last answer and the one in flight */
-    int answer_pieces;              /* of the answer in flight: pieces of text, about one a token */
-    double answer_seconds;          /* since its first piece */
+    double speed;                   /* of the answer in flight, tokens/s; 0: not known yet */
+    double roof_share;              /* what is read for it, of the roof; below 0: not known */
+    uint64_t memory_bytes;          /* taken, of model->device_bytes; 0: not known */
 };
 struct chat_state chat_state(const struct chat *chat);
+
+/* Has the roof measured when nothing is asked for a while, where that has not been done. */
+void chat_want_roof(const struct chat *chat);
 
 /*
  * Completion of the word before `cursor` (bytes) in `line`: command names, their arguments, option

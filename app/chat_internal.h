@@ -15,9 +15,14 @@ struct chat_answer {
     bool is_prompt_shown; /* a bar for the prompt is up */
     bool is_bench;        /* what runs is no answer */
     bool has_bench_rows;
-    int n_pieces;       /* of text that the answer in flight has sent */
-    double first_piece; /* when the first of them came, seconds of the monotonic clock */
-    char *former_model; /* what /model goes back to when the new one cannot be loaded */
+    struct {
+        bool is_up;
+        double begin, from, share; /* seconds of the monotonic clock; of the work */
+    } pace;
+    int n_pieces;         /* of text that the answer in flight has sent */
+    double first_piece;   /* when the first of them came, seconds of the monotonic clock */
+    uint64_t first_drawn; /* engine_load.n_drawn then */
+    char *former_model;   /* what /model goes back to when the new one cannot be loaded */
     /* for /stats */
     struct engine_usage last;
     uint64_t n_answers, n_prompt_tokens, n_cached_tokens, n_answer_tokens;
@@ -26,10 +31,17 @@ struct chat_answer {
 /* A sentence, sanitized where the skin is a terminal. */
 void chat_say(const struct chat *chat, enum tone tone, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+/* What was entered is wrong: `text` becomes the error of a command. */
+enum chat_result chat_refuse(struct err *err, const char *text);
 /* Any text, line by line. */
 void chat_print(const struct chat *chat, const char *text);
 /* A row of a table; n 0 ends it. */
 void chat_row(const struct chat *chat, bool is_head, size_t n, const char *const *cells);
+
+/* Work that takes time: `share` of it is done. The skin also gets the time that is left, where
+ * enough of it was seen. */
+void chat_progress(struct chat *chat, const char *what, double share);
+void chat_progress_end(struct chat *chat);
 
 /* Rows of lists of conversations. */
 void chat_row_conversations_head(const struct chat *chat);

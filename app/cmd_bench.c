@@ -174,14 +174,10 @@ static void show_row(struct chat *chat, const struct bench_row *row) {
     chat_row(chat, false, 0, NULL);
 }
 
-static void end_bar(const struct chat *chat) {
-    chat->front->progress(chat->front->ui, "", 1, -1, true);
-}
-
 static void finish(struct chat *chat, const struct worker_event *event) {
     chat->running = 0;
     chat->answer->is_bench = false;
-    end_bar(chat);
+    chat_progress_end(chat);
     if (event->stop == STOP_ERROR) chat_say(chat, TONE_ERROR, "%s", event->err.text);
     if (event->stop == STOP_CANCELLED) chat_say(chat, TONE_NOTICE, _("the bench was stopped"));
 }
@@ -189,11 +185,9 @@ static void finish(struct chat *chat, const struct worker_event *event) {
 void chat_bench_event(struct chat *chat, const struct worker_event *event) {
     switch (event->kind) {
     case WORKER_BENCH:
-        chat->front->progress(chat->front->ui, event->what ? event->what : "bench",
-                              (double)event->share, -1, false);
+        chat_progress(chat, event->what ? event->what : "bench", (double)event->share);
         break;
     case WORKER_ROW:
-        end_bar(chat);
         if (event->row) show_row(chat, event->row);
         break;
     case WORKER_END:

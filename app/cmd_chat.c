@@ -10,11 +10,6 @@
 
 enum { MAX_SYSTEM_BYTES = 1 << 20 };
 
-static enum chat_result refuse(struct err *err, const char *text) {
-    err_set(err, ERR_USAGE, "%s", text);
-    return CHAT_FAILED;
-}
-
 static enum chat_result done(struct chat *chat, int result, const struct err *err) {
     chat_check_saved(chat, result, err);
     return CHAT_DONE;
@@ -103,7 +98,7 @@ static void list_match(struct chat *chat, const struct turn *turn, const char *a
 enum chat_result cmd_find(struct chat *chat, const char *arguments, struct err *err) {
     const struct turn **turns;
     size_t n, found = 0;
-    if (!*arguments) return refuse(err, "/find: the text to look for is needed");
+    if (!*arguments) return chat_refuse(err, "/find: the text to look for is needed");
     if (chat->front->find) {
         chat->front->find(chat->front->ui, arguments);
         return CHAT_DONE;
@@ -162,7 +157,7 @@ enum chat_result cmd_system(struct chat *chat, const char *arguments, struct err
 enum chat_result cmd_regen(struct chat *chat, const char *arguments, struct err *err) {
     const struct turn *message = chat_last_message(chat);
     (void)arguments;
-    if (!message) return refuse(err, "there is no message to answer again");
+    if (!message) return chat_refuse(err, "there is no message to answer again");
     if (!(chat_sampling(chat).temperature > 0))
         chat_say(
             chat, TONE_NOTICE,
@@ -176,7 +171,7 @@ enum chat_result cmd_regen(struct chat *chat, const char *arguments, struct err 
 enum chat_result cmd_undo(struct chat *chat, const char *arguments, struct err *err) {
     const struct turn *message = chat_last_message(chat);
     (void)arguments;
-    if (!message) return refuse(err, "there is nothing to take back");
+    if (!message) return chat_refuse(err, "there is nothing to take back");
     int result = conversation_move(&chat->conversation, message->parent, err);
     chat_show_turns(chat);
     chat_say(chat, TONE_NOTICE, _("taken back: %.200s"), message->content);
@@ -186,9 +181,9 @@ enum chat_result cmd_undo(struct chat *chat, const char *arguments, struct err *
 enum chat_result cmd_edit(struct chat *chat, const char *arguments, struct err *err) {
     const struct turn *message = chat_last_message(chat);
     const struct frontend *front = chat->front;
-    if (!message) return refuse(err, "there is no message to change");
+    if (!message) return chat_refuse(err, "there is no message to change");
     if (!*arguments && !front->is_interactive)
-        return refuse(err, "/edit: the new text is needed: /edit TEXT");
+        return chat_refuse(err, "/edit: the new text is needed: /edit TEXT");
     uint64_t parent = message->parent;
     char *text = *arguments ? mem_strdup(arguments) : front->edit(front->ui, message->content);
     if (!text || !text[strspn(text, " \t\r\n")]) {

@@ -13,11 +13,6 @@
 
 enum { MOST_JOURNAL_BYTES = 64 << 20, MOST_FOUND = 200 };
 
-static enum chat_result refuse(struct err *err, const char *text) {
-    err_set(err, ERR_USAGE, "%s", text);
-    return CHAT_FAILED;
-}
-
 static const char *folder_of(const struct chat *chat) {
     return chat->config->conversations_folder;
 }
@@ -34,7 +29,7 @@ void chat_row_conversation(const struct chat *chat, const struct conversation_en
 }
 
 void chat_row_conversations_head(const struct chat *chat) {
-    static const char *const head[] = {"id", "changed", "turns", "title"};
+    static const char *const head[] = {N_("id"), N_("changed"), N_("turns"), N_("title")};
     chat_row(chat, true, 4, head);
 }
 
@@ -52,7 +47,7 @@ static bool has_text(const char *folder, const char *id, const char *text) {
 enum chat_result cmd_search(struct chat *chat, const char *arguments, struct err *err) {
     struct conversation_entry *entries = NULL;
     size_t n = 0, found = 0;
-    if (!*arguments) return refuse(err, "/search: the text to look for is needed");
+    if (!*arguments) return chat_refuse(err, "/search: the text to look for is needed");
     if (folder_of(chat) && conversation_list(folder_of(chat), &entries, &n, err) != 0)
         return CHAT_FAILED;
     for (size_t i = 0; i < n && found < MOST_FOUND; i++) {
@@ -95,11 +90,11 @@ enum chat_result cmd_delete(struct chat *chat, const char *arguments, struct err
     struct conversation_entry entry;
     struct buf question = {0}, path = {0};
     if (!*arguments)
-        return refuse(err, "/delete: the id of a conversation is needed; /resume lists them");
+        return chat_refuse(err, "/delete: the id of a conversation is needed; /resume lists them");
     if (find_entry(chat, arguments, &entry, err) != 0) return CHAT_FAILED;
     if (strcmp(entry.id, chat->conversation.id) == 0) {
         mem_free(entry.title);
-        return refuse(err, "/delete: that is the one that is open; /clear begins another one");
+        return chat_refuse(err, "/delete: that is the one that is open; /clear begins another one");
     }
     buf_printf(&question, "Delete \"%.60s\" for good?", entry.title ? entry.title : entry.id);
     if (!question.failed) sanitize_line(question.data);
@@ -125,7 +120,7 @@ enum chat_result cmd_rename(struct chat *chat, const char *arguments, struct err
     struct conversation_entry entry;
     struct conversation other;
     char id[32];
-    if (!n || !*title) return refuse(err, "/rename: an id and the new title are needed");
+    if (!n || !*title) return chat_refuse(err, "/rename: an id and the new title are needed");
     snprintf(id, sizeof id, "%.*s", (int)(n < sizeof id ? n : sizeof id - 1), arguments);
     if (find_entry(chat, id, &entry, err) != 0) return CHAT_FAILED;
     mem_free(entry.title);
@@ -153,7 +148,7 @@ static bool has_children(const struct conversation *c, uint64_t id) {
 }
 
 static enum chat_result list_branches(struct chat *chat) {
-    static const char *const head[] = {"end", "", "last words"};
+    static const char *const head[] = {N_("end"), "", N_("last words")};
     const struct conversation *c = &chat->conversation;
     chat_row(chat, true, 3, head);
     for (size_t i = 0; i < c->n_turns; i++) {
@@ -182,7 +177,7 @@ enum chat_result cmd_branch(struct chat *chat, const char *arguments, struct err
     if (turn->role == ROLE_USER) { /* its newest answer */
         for (size_t i = 0; i < c->n_turns; i++)
             if (c->turns[i].parent == id) turn = &c->turns[i];
-        if (turn->id == id) return refuse(err, "/branch: that message has no answer yet");
+        if (turn->id == id) return chat_refuse(err, "/branch: that message has no answer yet");
     }
     chat_check_saved(chat, conversation_move(c, turn->id, err), err);
     chat_show_turns(chat);
@@ -205,16 +200,16 @@ enum chat_result cmd_copy(struct chat *chat, const char *arguments, struct err *
     char *end;
     long number = strtol(arguments, &end, 10);
     if (*end || number < 0 || number > 100000)
-        return refuse(err, "/copy: the number of a code block is needed, or nothing");
-    if (!front->copy) return refuse(err, "/copy: there is no terminal to copy with");
-    if (!answer || !answer->content) return refuse(err, "there is no answer to copy");
+        return chat_refuse(err, "/copy: the number of a code block is needed, or nothing");
+    if (!front->copy) return chat_refuse(err, "/copy: there is no terminal to copy with");
+    if (!answer || !answer->content) return chat_refuse(err, "there is no answer to copy");
     if (!front->copy(front->ui, answer->content, (int)number)) {
         err_set(err, ERR_USAGE, "the last answer has no code block %ld", number);
         return CHAT_FAILED;
     }
     chat_say(chat, TONE_NOTICE,
-             number ? "code block %ld is in the clipboard of the terminal"
-                    : "the answer is in the clipboard of the terminal",
+             number ? _("code block %ld is in the clipboard of the terminal")
+                    : _("the answer is in the clipboard of the terminal"),
              number);
     return CHAT_DONE;
 }
@@ -222,7 +217,7 @@ enum chat_result cmd_copy(struct chat *chat, const char *arguments, struct err *
 enum chat_result cmd_attach(struct chat *chat, const char *arguments, struct err *err) {
     enum { MOST_BYTES = 4 << 20 };
     struct buf *attached = &chat->answer->attached, text = {0};
-    if (!*arguments) return refuse(err, "/attach: the name of a file is needed");
+    if (!*arguments) return chat_refuse(err, "/attach: the name of a file is needed");
     char *path = config_expand_path(chat->config, arguments);
     int result = path ? io_read_file(path, MOST_BYTES, &text, err)
                       : err_memory(err, strlen(arguments), "a path");

@@ -176,7 +176,7 @@ static int show_all(const struct config *config, const struct frontend *front, c
     }
     show_facts(front, c);
     if (show_tensors(front, c, config->verbose, err) != 0) return -1;
-    if (engine_plan(&options, &plan, err) != 0) return -1;
+    if (engine_plan(&options, NULL, &plan, err) != 0) return -1;
     show_plan(front, &plan);
     show_formats(front, c, &plan);
     return 0;

@@ -15,7 +15,7 @@ static void show_option(struct chat *chat, enum option_id id) {
 }
 
 static enum chat_result show_options(struct chat *chat) {
-    static const char *const head[] = {"option", "value", "from"};
+    static const char *const head[] = {N_("option"), N_("value"), N_("from")};
     chat_row(chat, true, 3, head);
     for (int id = 0; id < N_OPTIONS; id++)
         if (option_is_in_file(&option_table[id])) show_option(chat, (enum option_id)id);
@@ -142,7 +142,7 @@ enum chat_result cmd_raw(struct chat *chat, const char *arguments, struct err *e
         return CHAT_FAILED;
     chat->is_raw = is_on;
     chat_say(chat, TONE_NOTICE,
-             is_on ? "each text is completed as it is"
-                   : "each text is a message of the conversation");
+             is_on ? _("each text is completed as it is")
+                   : _("each text is a message of the conversation"));
     return CHAT_DONE;
 }

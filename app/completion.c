@@ -70,8 +70,13 @@ static void find_options(struct finder *f, const char *before) {
         if (f->n_typed && memchr(f->typed, '.', f->n_typed))
             offer_word(f, o->name);
         else
-            offer_word(f, strchr(o->name, '.') + 1);
+            offer_word(f, o->field);
     }
+}
+
+static void offer_colors(struct finder *f) {
+    for (int i = 0; i < 16; i++) offer_word(f, config_color_names[i]);
+    offer_word(f, "none");
 }
 
 /* `before` is the option's name. */
@@ -80,6 +85,8 @@ static void find_values(struct finder *f, const char *before) {
     if (id < 0) return;
     if (option_table[id].type == TYPE_BOOL)
         offer_choices(f, "true|false");
+    else if (option_table[id].type == TYPE_COLOR)
+        offer_colors(f);
     else if (option_table[id].choices)
         offer_choices(f, option_table[id].choices);
     if (option_table[id].type != TYPE_ENUM) offer_word(f, "default");

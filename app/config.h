@@ -28,11 +28,14 @@ struct strings {
 #define CONFIG_SIZE   uint64_t
 #define CONFIG_PATH   char * /* "~/" is replaced; NULL: unset */
 #define CONFIG_LIST   struct strings
+#define CONFIG_COLOR  int /* of a palette of 256, or COLOR_RGB | 0xRRGGBB, or COLOR_NONE */
 
 /* Values of the ENUM options, in the order of their choices. config->think is enum thinking. */
 enum key_mode { KEYS_EMACS, KEYS_VI };
 enum color_mode { COLORS_AUTO, COLORS_ALWAYS, COLORS_NEVER };
 enum interface_language { LANGUAGE_AUTO, LANGUAGE_EN, LANGUAGE_ZH };
+enum ambiguous_width { WIDTH_AUTO, WIDTH_NARROW, WIDTH_WIDE };
+enum { COLOR_NONE = -1, COLOR_RGB = 1 << 24 };
 enum theme { THEME_AUTO, THEME_DARK, THEME_LIGHT, THEME_MONO };
 
 enum option_id {
@@ -78,6 +81,7 @@ enum option_type {
     TYPE_SIZE,
     TYPE_PATH,
     TYPE_LIST,
+    TYPE_COLOR,
 };
 enum option_applies { APPLIES_NOW, APPLIES_START };
 
@@ -115,6 +119,9 @@ int config_set(struct config *c, enum option_id id, const char *text, const char
 int config_add(struct config *c, enum option_id id, const char *item, const char *from,
                struct err *err); /* LIST */
 void config_print_value(const struct config *c, enum option_id id, struct buf *out);
+
+/* The first 16 colours of the palette: "black" … "white", then the bright ones. */
+extern const char *const config_color_names[16];
 
 /* Back to the default of the table. */
 int config_unset(struct config *c, enum option_id id, const char *from, struct err *err);

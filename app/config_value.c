@@ -5,6 +5,8 @@
  */
 #include "app/config.h"
 
+#include "app/language.h"
+
 #include "engine/base/checked.h"
 #include "engine/base/mem.h"
 
@@ -52,7 +54,8 @@ static const void *const_field_of(const struct config *c, enum option_id id) {
 
 static int refuse(enum option_id id, const char *text, const char *expected, struct err *err) {
     const struct option_info *o = &option_table[id];
-    return err_set(err, ERR_USAGE, "%s: %s is needed, found \"%.200s\"", o->name, expected, text);
+    return err_set(err, ERR_USAGE, "%s: %s is needed, found \"%.200s\"", o->name, _(expected),
+                   text);
 }
 
 static int refuse_range(enum option_id id, const char *text, struct err *err) {
@@ -111,7 +114,7 @@ static int set_float(double *out, enum option_id id, const char *text, struct er
 /* "6G": digits and one of K, M, G, T (powers of 1024). */
 static int set_size(uint64_t *out, enum option_id id, const char *text, struct err *err) {
     static const char suffixes[] = "KMGT";
-    const char *expected = "a size such as 512M or 6G";
+    const char *expected = N_("a size such as 512M or 6G");
     size_t n = count_digits(text);
     if (n == 0 || n > 18 || (n > 1 && text[0] == '0')) return refuse(id, text, expected, err);
     uint64_t value = strtoull(text, NULL, 10);
@@ -147,6 +150,35 @@ static int set_enum(int *out, enum option_id id, const char *text, struct err *e
     }
     return err_set(err, ERR_USAGE, "%s: one of %s is needed, found \"%.200s\"",
                    option_table[id].name, choices, text);
+}
+
+const char *const config_color_names[16] = {
+    "black",        "red",           "green",       "yellow",         "blue",
+    "magenta",      "cyan",          "white",       "bright-black",   "bright-red",
+    "bright-green", "bright-yellow", "bright-blue", "bright-magenta", "bright-cyan",
+    "bright-white"};
+
+/* A name, a number of the palette, "#rrggbb", or none. */
+static int set_color(int *out, enum option_id id, const char *text, struct err *err) {
+    if (text[0] == '#' && strlen(text) == 7 && strspn(text + 1, "0123456789abcdefABCDEF") == 6) {
+        *out = COLOR_RGB | (int)strtol(text + 1, NULL, 16);
+        return 0;
+    }
+    if (strcmp(text, "none") == 0) {
+        *out = COLOR_NONE;
+        return 0;
+    }
+    for (int i = 0; i < 16; i++) {
+        if (strcmp(text, config_color_names[i]) != 0) continue;
+        *out = i;
+        return 0;
+    }
+    long number = count_digits(text) <= 3 && is_decimal(text, true) ? strtol(text, NULL, 10) : -1;
+    if (number >= 0 && number < 256) {
+        *out = (int)number;
+        return 0;
+    }
+    return refuse(id, text, "a colour such as cyan, bright-blue, 117, \"#87d7af\" or none", err);
 }
 
 static int set_text(struct config *c, char **out, enum option_id id, const char *text,
@@ -190,6 +222,8 @@ static int set_field(struct config *c, enum option_id id, const char *text, stru
         return set_text(c, field, id, text, err);
     case TYPE_LIST:
         return set_list(field, id, text, err);
+    case TYPE_COLOR:
+        return set_color(field, id, text, err);
     }
     bug("option type %d", option_table[id].type);
 }
@@ -239,6 +273,9 @@ int config_unset(struct config *c, enum option_id id, const char *from, struct e
     case TYPE_SIZE:
         *(uint64_t *)field_of(c, id) = 0;
         break;
+    case TYPE_COLOR:
+        *(int *)field_of(c, id) = COLOR_NONE;
+        break;
     case TYPE_BOOL:
     case TYPE_ENUM:
         bug("%s has no default", option_table[id].name);
@@ -284,6 +321,18 @@ static void print_float(double value, struct buf *out) {
     buf_puts(out, text);
 }
 
+/* As config.yaml has it: without quotes a "#" begins a comment. */
+static void print_color(int color, struct buf *out) {
+    if (color == COLOR_NONE)
+        buf_puts(out, "none");
+    else if (color & COLOR_RGB)
+        buf_printf(out, "\"#%06x\"", (unsigned)color & 0xFFFFFF);
+    else if (color < 16)
+        buf_puts(out, config_color_names[color]);
+    else
+        buf_printf(out, "%d", color);
+}
+
 void config_print_value(const struct config *c, enum option_id id, struct buf *out) {
     const void *field = const_field_of(c, id);
     if (!c->is_set[id]) {
@@ -314,6 +363,9 @@ void config_print_value(const struct config *c, enum option_id id, struct buf *o
     }
     case TYPE_LIST:
         print_list(field, out);
+        break;
+    case TYPE_COLOR:
+        print_color(*(const int *)field, out);
         break;
     }
 }

@@ -7,6 +7,8 @@
  */
 #include "app/config.h"
 
+#include "app/language.h"
+
 #include <string.h>
 #include <yaml.h>
 
@@ -19,7 +21,8 @@ struct reader {
 };
 
 static int refuse(const struct reader *r, yaml_mark_t at, const char *what) {
-    return err_set(r->err, ERR_USAGE, "%s:%zu:%zu: %s", r->file, at.line + 1, at.column + 1, what);
+    return err_set(r->err, ERR_USAGE, "%s:%zu:%zu: %s", r->file, at.line + 1, at.column + 1,
+                   _(what));
 }
 
 static int add_place(const struct reader *r, yaml_mark_t at) {
@@ -37,17 +40,17 @@ static int refuse_syntax(const struct reader *r, const yaml_parser_t *parser, co
             at.line += text[i] == '\n';
         }
     }
-    return refuse(r, at, parser->problem ? parser->problem : "cannot be read");
+    return refuse(r, at, parser->problem ? parser->problem : N_("cannot be read"));
 }
 
 /* --- first pass: what is refused whatever it says --------------------------------------------- */
 
 static const char *objection(const yaml_event_t *event, int *depth, int *n_documents) {
-    const char *anchor = "anchors and aliases are not used here";
-    const char *tag = "tags are not used here";
+    const char *anchor = N_("anchors and aliases are not used here");
+    const char *tag = N_("tags are not used here");
     switch (event->type) {
     case YAML_DOCUMENT_START_EVENT:
-        return ++*n_documents > 1 ? "one document is expected, here begins another" : NULL;
+        return ++*n_documents > 1 ? N_("one document is expected, here begins another") : NULL;
     case YAML_ALIAS_EVENT:
         return anchor;
     case YAML_SCALAR_EVENT:
@@ -56,11 +59,11 @@ static const char *objection(const yaml_event_t *event, int *depth, int *n_docum
     case YAML_SEQUENCE_START_EVENT:
         if (event->data.sequence_start.anchor) return anchor;
         if (event->data.sequence_start.tag) return tag;
-        return ++*depth > 3 ? "nested too deep" : NULL;
+        return ++*depth > 3 ? N_("nested too deep") : NULL;
     case YAML_MAPPING_START_EVENT:
         if (event->data.mapping_start.anchor) return anchor;
         if (event->data.mapping_start.tag) return tag;
-        return ++*depth > 3 ? "nested too deep" : NULL;
+        return ++*depth > 3 ? N_("nested too deep") : NULL;
     case YAML_SEQUENCE_END_EVENT:
     case YAML_MAPPING_END_EVENT:
         --*depth;
@@ -141,13 +144,17 @@ static int read_value(const struct reader *r, enum option_id id, const yaml_node
     if (from.failed) return err_memory(r->err, 64, "an option's origin");
     const char *text = scalar_text(value);
     int result;
-    if (is_null(value)) {
+    if (o->type == TYPE_COLOR && is_plain(value) && text && !*text) { /* heading: #87d7af */
+        result = refuse(r, value->start_mark,
+                        "a colour is needed; one with a # stands in quotes: \"#87d7af\"");
+    } else if (is_null(value)) {
         result = config_unset(r->config, id, from.data, r->err);
     } else if (o->type == TYPE_LIST) {
         result = read_list(r, id, value, from.data);
     } else if (!text) {
         result = refuse(r, value->start_mark, "one value is needed, without NUL");
-    } else if (!is_plain(value) && o->type != TYPE_STRING && o->type != TYPE_PATH) {
+    } else if (!is_plain(value) && o->type != TYPE_STRING && o->type != TYPE_PATH &&
+               o->type != TYPE_COLOR) {
         result = err_set(r->err, ERR_USAGE, "%s: the value is written without quotes", o->name);
         add_place(r, value->start_mark);
     } else {

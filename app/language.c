@@ -43,7 +43,7 @@ static void bind_domain(void) {
 void language_open(const struct config *config) {
     static const char *const names[] = {
         [LANGUAGE_AUTO] = NULL, [LANGUAGE_EN] = "en", [LANGUAGE_ZH] = "zh_CN"};
-    const char *name = names[config->language];
+    const char *name = config ? names[config->language] : NULL;
     if (name) setenv("LANGUAGE", name, 1);
     const char *locale = setlocale(LC_MESSAGES, "");
     bool is_plain = !locale || strcmp(locale, "C") == 0 || strcmp(locale, "POSIX") == 0;
@@ -51,6 +51,7 @@ void language_open(const struct config *config) {
     bind_domain();
     bind_textdomain_codeset(domain, "UTF-8");
     is_open = true;
+    err_set_translator(language_text);
 }
 
 const char *language_text(const char *text) {

@@ -3,6 +3,7 @@
  * errors into exit codes. The only file outside ui/ that knows ui/.
  */
 #include "app/config.h"
+#include "app/language.h"
 #include "app/subcommands.h"
 #include "ui/skins.h"
 #include "ui/table.h"
@@ -82,7 +83,7 @@ static void set_locale(void) {
 
 static int fail(const struct err *err) {
     fprintf(stderr, "qwen-chat: %s\n", err->text);
-    if (err->kind == ERR_USAGE) fputs("Try 'qwen-chat --help'.\n", stderr);
+    if (err->kind == ERR_USAGE) fprintf(stderr, "%s\n", _("Try 'qwen-chat --help'."));
     return err->kind ? (int)err->kind : ERR_OTHER;
 }
 
@@ -128,7 +129,9 @@ int main(int argc, char **argv) {
     open_standard_streams();
     signal(SIGPIPE, SIG_DFL); /* a parent may have it ignored; ended by it, the shell sees 141 */
     set_locale();
+    language_open(NULL);
     if (config_open(&config, argc, argv, &err) != 0) return fail(&err);
+    language_open(&config);
     int code = run(&config);
     config_release(&config);
     return code;

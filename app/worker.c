@@ -10,6 +10,7 @@
 
 #include "app/prompt.h"
 #include "app/reasoning.h"
+#include "engine/base/clock.h"
 #include "engine/base/mem.h"
 
 #include <errno.h>
@@ -63,7 +64,13 @@ struct worker {
     char tokenizer_id[32];
     struct sampling sampling;
     struct engine_load load;
+    uint64_t memory_bytes;
+    double memory_seconds; /* when that was, of the monotonic clock; the thread's */
+    double read_speed;
+    bool wants_read_speed, is_broken;
 };
+
+enum { QUIET_MS = 1000, MEMORY_MS = 500 };
 
 /* --- events ----------------------------------------------------------------------------------- */
 
@@ -323,10 +330,23 @@ static int submit(struct worker *w, struct job *job, struct err *err) {
     return result;
 }
 
+/* The kernel is asked about memory now and then only: a step may take less time than that. */
 static void publish_load(struct worker *w) {
     struct engine_load load = engine_load(w->engine);
+    double time = clock_seconds();
+    bool is_due = time - w->memory_seconds > MEMORY_MS / 1e3;
+    uint64_t bytes = is_due ? engine_memory_bytes(w->engine) : 0;
     pthread_mutex_lock(&w->lock);
     w->load = load;
+    if (is_due) w->memory_bytes = bytes;
+    pthread_mutex_unlock(&w->lock);
+    if (is_due) w->memory_seconds = time;
+}
+
+static void publish_read_speed(struct worker *w, double speed) {
+    pthread_mutex_lock(&w->lock);
+    if (speed > w->read_speed) w->read_speed = speed;
+    w->wants_read_speed = false;
     pthread_mutex_unlock(&w->lock);
 }
 
@@ -352,6 +372,7 @@ static bool on_bench_progress(void *ud, const char *what, double share) {
 static void on_bench_row(void *ud, const struct bench_row *row) {
     const struct bench_run *run = ud;
     struct node *node = mem_zalloc(1, sizeof *node);
+    publish_read_speed(run->worker, row->roof);
     if (!node) return;
     node->event = (struct worker_event){
         .kind = WORKER_ROW, .request = run->job->id, .row = mem_copy(row, sizeof *row)};
@@ -433,10 +454,25 @@ static void handle(struct worker *w, const struct engine_event *event) {
 
 /* --- the thread: its life --------------------------------------------------------------------- */
 
+/* Under the lock: until something is there, or until it has been quiet for so long. */
+static void wait_for_change(struct worker *w) {
+    struct timespec end;
+    if (!w->wants_read_speed) {
+        pthread_cond_wait(&w->wake, &w->lock);
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += QUIET_MS / 1000;
+    if (pthread_cond_timedwait(&w->wake, &w->lock, &end) != ETIMEDOUT) return;
+    pthread_mutex_unlock(&w->lock);
+    publish_read_speed(w, engine_read_speed(w->engine));
+    pthread_mutex_lock(&w->lock);
+}
+
 /* Waits for something to do and takes the inbox over; false: the worker is to stop. */
 static bool wait_for_work(struct worker *w) {
     pthread_mutex_lock(&w->lock);
-    while (!w->is_stopping && !w->jobs && !w->inbox) pthread_cond_wait(&w->wake, &w->lock);
+    while (!w->is_stopping && !w->jobs && !w->inbox) wait_for_change(w);
     struct job **link = &w->jobs;
     while (*link) link = &(*link)->next;
     *link = w->inbox;
@@ -495,9 +531,8 @@ static void publish(struct worker *w) {
     w->chat = engine_chat(w->engine);
     w->sampling = engine_default_sampling(w->engine);
     name_tokenizer(w->tokenizer, w->tokenizer_id, sizeof w->tokenizer_id);
-    struct engine_load load = engine_load(w->engine);
+    publish_load(w);
     pthread_mutex_lock(&w->lock);
-    w->load = load;
     w->is_ready = true;
     pthread_mutex_unlock(&w->lock);
 }
@@ -519,6 +554,10 @@ static void end_all(struct worker *w, const struct err *err) {
 static void fail(struct worker *w, const struct err *err) {
     struct node *node = w->opened ? w->opened : mem_zalloc(1, sizeof *node);
     w->opened = NULL;
+    pthread_mutex_lock(&w->lock);
+    w->is_broken = true;
+    w->wants_read_speed = false;
+    pthread_mutex_unlock(&w->lock);
     end_all(w, err);
     if (node) {
         node->event = (struct worker_event){.kind = WORKER_FAILED, .err = *err};
@@ -600,11 +639,20 @@ static int create_thread(struct worker *w) {
     return code;
 }
 
+/* It also waits for a time, of a clock that nobody sets. */
+static void init_wake(struct worker *w) {
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&w->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 int worker_start(struct worker **out, const struct engine_options *options, struct err *err) {
     struct worker *w = mem_zalloc(1, sizeof *w);
     if (!w) return err_memory(err, sizeof *w, "the engine's thread");
     pthread_mutex_init(&w->lock, NULL);
-    pthread_cond_init(&w->wake, NULL);
+    init_wake(w);
     w->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     w->opened = mem_zalloc(1, sizeof *w->opened);
     int code = w->fd < 0 ? errno : 0;
@@ -669,4 +717,27 @@ struct engine_load worker_load(const struct worker *w) {
     struct engine_load load = w->load;
     pthread_mutex_unlock(lock);
     return load;
+}
+
+uint64_t worker_memory_bytes(const struct worker *w) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&w->lock;
+    pthread_mutex_lock(lock);
+    uint64_t bytes = w->memory_bytes;
+    pthread_mutex_unlock(lock);
+    return bytes;
+}
+
+double worker_read_speed(const struct worker *w) {
+    pthread_mutex_t *lock = (pthread_mutex_t *)(uintptr_t)&w->lock;
+    pthread_mutex_lock(lock);
+    double speed = w->read_speed;
+    pthread_mutex_unlock(lock);
+    return speed;
+}
+
+void worker_want_read_speed(struct worker *w) {
+    pthread_mutex_lock(&w->lock);
+    w->wants_read_speed = w->is_ready && !w->is_broken && w->read_speed <= 0;
+    if (w->wants_read_speed) pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
 }

@@ -58,6 +58,13 @@ const char *worker_tokenizer_id(const struct worker *w); /* equal ids: equal voc
 /* From WORKER_READY on. */
 struct sampling worker_default_sampling(const struct worker *w); /* as the model recommends */
 struct engine_load worker_load(const struct worker *w);          /* after the last step */
+uint64_t worker_memory_bytes(const struct worker *w); /* engine_memory_bytes(), now and then */
+
+/* The roof of decoding: bytes per second that the device reads memory with, the best that was
+ * measured; 0: not yet. Benches measure it; where it is wanted the thread does it by itself, once,
+ * when nothing was asked of it for a second: it takes some tenths of one, and a piece of memory. */
+double worker_read_speed(const struct worker *w);
+void worker_want_read_speed(struct worker *w);
 
 /* What to answer. Everything is copied; tools and tool calls are not passed on. */
 struct worker_request {

@@ -23,7 +23,9 @@
 struct pass {
     struct scheduler_pick *picks; /* [max_sequences]; sequence NULL: it has ended since */
     int n_picks, n_outputs;
-    int box; /* of the device, where what was drawn arrives */
+    int box;         /* of the device, where what was drawn arrives */
+    int prompt_rows; /* where it reads prompts: its rows; else 0 */
+    double launched;
 };
 
 /* The tokenizer on its way, on a thread of its own. */
@@ -62,10 +64,11 @@ struct engine {
     struct batch batch;
     struct pass passes[2]; /* in turn; in_flight is one of them */
     struct pass *in_flight;
-    float *logits; /* [V] the row being looked at */
+    double last_arrived; /* when the pass before was over */
+    float *logits;       /* [V] the row being looked at */
 
     /* requests */
-    uint64_t last_id;
+    uint64_t last_id, n_drawn;
     struct request *live;  /* submitted and not ended, the newest first */
     struct request *ended; /* in this step: events point to them until the next */
     int n_live;
@@ -100,6 +103,7 @@ static void emit_token(struct engine *e, const struct request *r, int32_t token)
     struct engine_event *event = emit(e, r, EVENT_TOKEN);
     event->token = token;
     set_text(event, &r->text);
+    e->n_drawn++;
 }
 
 /* What the pass in flight computes for it is nobody's any more. */
@@ -204,10 +208,21 @@ static enum op_status deliver_pick(struct engine *e, const struct scheduler_pick
     return OP_OK;
 }
 
+/* A pass on a device of its own lasts from its launch, or from the end of the pass before, until
+ * what it posted arrives. */
+static enum op_status wait_for(struct engine *e, const struct pass *pass, const void **drawn) {
+    const enum op_status status = e->device->collect(e->device, pass->box, drawn);
+    const double now = clock_seconds();
+    const double began = pass->launched > e->last_arrived ? pass->launched : e->last_arrived;
+    if (pass->prompt_rows > 0 && e->device->is_async && status == OP_OK)
+        pace_measured(&e->pace, pass->prompt_rows, now - began);
+    e->last_arrived = now;
+    return status;
+}
+
 static enum op_status deliver(struct engine *e, const struct pass *pass) {
     const void *drawn = NULL;
-    enum op_status status = OP_OK;
-    if (pass->n_outputs > 0) status = e->device->collect(e->device, pass->box, &drawn);
+    enum op_status status = wait_for(e, pass, &drawn);
     for (int i = 0, output = 0; i < pass->n_picks && status == OP_OK; i++) {
         const struct scheduler_pick *pick = &pass->picks[i];
         if (pick->sequence) status = deliver_pick(e, pick, output, drawn);
@@ -227,13 +242,12 @@ static void fill_batch(struct engine *e) {
     }
 }
 
-static enum op_status compute(struct engine *e) {
-    double begin = clock_seconds();
-    int rows = e->batch.n_rows;
-    bool reads_prompt = !batch_is_decode(&e->batch);
+static enum op_status compute(struct engine *e, struct pass *pass) {
+    pass->launched = clock_seconds();
+    pass->prompt_rows = batch_is_decode(&e->batch) ? 0 : e->batch.n_rows;
     enum op_status status = graph_cache_run(&e->graphs, &e->batch);
-    if (reads_prompt && !e->device->is_async)
-        pace_measured(&e->pace, rows, clock_seconds() - begin);
+    if (pass->prompt_rows > 0 && !e->device->is_async)
+        pace_measured(&e->pace, pass->prompt_rows, clock_seconds() - pass->launched);
     return status;
 }
 
@@ -253,12 +267,13 @@ static struct pass *next_pass(struct engine *e) {
  * believed. */
 static enum op_status launch(struct engine *e, struct pass *pass, struct err *err) {
     fill_batch(e);
-    enum op_status status = compute(e);
+    enum op_status status = compute(e, pass);
     if (status != OP_OK || checkpoint_is_lost(e->checkpoint, err)) return status;
     scheduler_commit(&e->scheduler);
-    if (pass->n_outputs == 0) return OP_OK;
-    return e->device->post(e->device, pass->box, e->activations.drawn,
-                           (size_t)pass->n_outputs * sizeof(int32_t));
+    /* a pass that draws nothing posts something too: at most one is ahead of what has arrived, so
+     * that a long prompt can be left and its progress is true */
+    const size_t n = pass->n_outputs > 0 ? (size_t)pass->n_outputs : 1;
+    return e->device->post(e->device, pass->box, e->activations.drawn, n * sizeof(int32_t));
 }
 
 /* A device that failed holds nothing that can be trusted; other trouble ends what is in flight. */
@@ -404,6 +419,7 @@ struct engine_load engine_load(const struct engine *e) {
         .kv_used_bytes = (uint64_t)e->blocks.n_used * block_bytes,
         .kv_taken_bytes = (uint64_t)e->blocks.n_taken * block_bytes,
         .kv_cached_bytes = (uint64_t)e->blocks.n_cached * block_bytes,
+        .n_drawn = e->n_drawn,
     };
 }
 
@@ -411,7 +427,19 @@ uint64_t engine_memory_bytes(const struct engine *e) {
     const struct memory_plan *plan = &e->info.plan;
     return e->device->reads_host_memory
                ? plan_resident_bytes()
-               : e->weights.owned_bytes + plan->kv_bytes + plan->activations_bytes;
+               : plan->total_bytes - plan->weights_bytes + e->weights.owned_bytes;
+}
+
+double engine_keys_seen(const struct model_config *c, double context) {
+    bool is_cut = c->sliding_window && context > c->sliding_window;
+    int n_windows =
+        is_cut && c->sliding_from_layer < c->n_layers ? c->n_layers - c->sliding_from_layer : 0;
+    return context + (c->sliding_window - context) * n_windows / c->n_layers;
+}
+
+double engine_pass_bytes(const struct model_info *info, int n_sequences, double context) {
+    return (double)info->weight_bytes + n_sequences * engine_keys_seen(info->config, context) *
+                                            (double)info->plan.kv_bytes_per_token;
 }
 
 double engine_read_speed(struct engine *e) {
@@ -432,22 +460,24 @@ static void notice_long_context(struct engine *e) {
     int context = e->info.context_tokens;
     char text[256];
     if (context <= c->trained_tokens) return;
-    int n = snprintf(text, sizeof text,
-                     "The context of %d tokens is longer than the %d the model was trained on",
-                     context, c->trained_tokens);
+    int n = snprintf(
+        text, sizeof text,
+        err_text("The context of %d tokens is longer than the %d the model was trained on"),
+        context, c->trained_tokens);
     char *rest = text + n;
     size_t room = sizeof text - (size_t)n;
     if (context > c->max_tokens)
-        snprintf(rest, room, "; beyond %d the answers will be poor.", c->max_tokens);
+        snprintf(rest, room, err_text("; beyond %d the answers will be poor."), c->max_tokens);
     else if (c->rope_scaling == ROPE_DYNAMIC_NTK)
-        snprintf(rest, room, "; for prompts past that, dynamic NTK stretches the rotation.");
+        snprintf(rest, room,
+                 err_text("; for prompts past that, dynamic NTK stretches the rotation."));
     else if (c->rope_scaling == ROPE_YARN)
         snprintf(rest, room,
-                 "; YaRN (factor %g) reaches that far, and may cost a little on short "
-                 "texts.",
+                 err_text("; YaRN (factor %g) reaches that far, and may cost a little on short "
+                          "texts."),
                  c->rope_factor);
     else
-        snprintf(rest, room, "; the checkpoint's rotation is scaled to reach that far.");
+        snprintf(rest, room, err_text("; the checkpoint's rotation is scaled to reach that far."));
     add_notice(e, text);
 }
 
@@ -567,6 +597,9 @@ static int make_room(struct engine *e, const struct plan *plan, enum format kv_f
                        err) != 0 ||
         batch_init(&e->batch, plan->batch, err) != 0)
         return -1;
+    const int n_outputs = plan->batch.max_outputs;
+    if (plan->work_bytes > 0 && e->device->take_work(e->device, n_outputs, c->vocab) != OP_OK)
+        return err_memory(err, plan->work_bytes, "the buffers of the ops");
     e->logits = mem_alloc(vocab * sizeof *e->logits);
     if (!e->logits) return err_memory(err, vocab * sizeof *e->logits, "a row of logits");
     for (int i = 0; i < 2; i++) {
@@ -575,7 +608,7 @@ static int make_room(struct engine *e, const struct plan *plan, enum format kv_f
         e->passes[i].picks = mem_zalloc(n, sizeof *e->passes[i].picks);
         if (!e->passes[i].picks) return err_memory(err, n, "the picks of a pass");
     }
-    pace_init(&e->pace, plan->max_rows, plan->seconds_per_row);
+    pace_init(&e->pace, plan->max_rows, plan->seconds_per_row, plan->is_gpu);
     graph_cache_init(&e->graphs, &(struct model){.device = e->device,
                                                  .config = c,
                                                  .weights = &e->weights,
@@ -625,9 +658,13 @@ static int open_all(struct engine *e, const struct engine_options *o, struct err
     info->device = e->device->name;
     e->defers = o->defers || e->device->is_async;
     info->backend = e->device->backend;
+    struct device_memory memory;
+    e->device->memory(e->device, &memory);
+    info->device_bytes = memory.total_bytes;
     info->threads = e->device->threads;
     device_cpu_name(info->processor, sizeof info->processor);
-    if (plan_make(&plan, o, e->checkpoint, e->device, err) != 0 ||
+    info->facts = plan_facts(e->device);
+    if (plan_make(&plan, o, e->checkpoint, &info->facts, err) != 0 ||
         plan_check(&plan, info->config, err) != 0)
         return -1;
     info->plan = plan.memory;

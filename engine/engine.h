@@ -58,6 +58,14 @@ struct engine_options {
     void *progress_ud;
 };
 
+/* What a plan must know of the device. */
+struct device_facts {
+    bool is_gpu, has_bf16;
+    uint64_t free_bytes; /* what could be taken before the model was */
+    uint64_t own_bytes;  /* what the process, or on a GPU its backend, has and will take */
+    size_t (*work_bytes)(int n_outputs, int vocab); /* kernels/device.h; may be NULL */
+};
+
 /* Where the memory goes: predicted before it is taken, within 5 % of what a run then takes. */
 struct memory_plan {
     uint64_t weights_bytes; /* mapped (what is read of it) or uploaded */
@@ -65,7 +73,7 @@ struct memory_plan {
     uint64_t kv_bytes_per_token;
     uint64_t activations_bytes; /* arena and logits */
     uint64_t tokenizer_bytes;
-    uint64_t program_bytes; /* the process itself */
+    uint64_t program_bytes; /* the process itself; on a GPU context, code and buffers of ops */
     uint64_t total_bytes;
     uint64_t available_bytes; /* what may be taken: the budget or free memory */
     int context_tokens;
@@ -88,9 +96,11 @@ struct model_info {
     int threads;
     enum format kv_format;
     int max_sequences;
-    int pass_rows; /* of a pass at most */
+    int pass_rows;         /* of a pass at most */
+    uint64_t device_bytes; /* of memory that the device has: the machine's, or its own */
     struct memory_plan plan;
-    char notices[4][256]; /* sentences for the user: unknown template, context above trained */
+    struct device_facts facts; /* before this model was opened */
+    char notices[4][256];      /* sentences for the user: unknown template, context above trained */
     int n_notices;
     struct engine_stage { /* of opening, in order: where its time went */
         const char *what;
@@ -179,16 +189,22 @@ void engine_cancel(struct engine *e, uint64_t id);
 int engine_step(struct engine *e, const struct engine_event **events, size_t *n, struct err *err);
 bool engine_is_busy(const struct engine *e);
 
-/* Bytes of KV blocks in use and taken; for /stats. */
+/* Bytes of KV blocks in use and taken, and the tokens drawn since the engine was opened. */
 struct engine_load {
     int n_running, n_waiting;
     uint64_t kv_used_bytes, kv_taken_bytes, kv_cached_bytes;
+    uint64_t n_drawn;
 };
 struct engine_load engine_load(const struct engine *e);
 
 /* What is in memory now: of the process; on a device with memory of its own, of that by this
- * engine. */
+ * engine. It is part of model_info's device_bytes. */
 uint64_t engine_memory_bytes(const struct engine *e);
+
+/* Keys that a layer looks at, on average over them, from a row that sees `context` tokens. */
+double engine_keys_seen(const struct model_config *c, double context);
+/* Bytes that a decode pass must read: the weights once, keys and values of each sequence. */
+double engine_pass_bytes(const struct model_info *info, int n_sequences, double context);
 
 /* What decoding is measured against: bytes per second that the device, with the engine's threads,
  * reads memory with. Measured now, which takes some tenths of a second; 0: it cannot be. */
@@ -197,5 +213,11 @@ double engine_read_speed(struct engine *e);
 /* Drops every cached prefix (/clear, tests). */
 void engine_forget(struct engine *e);
 
-/* The plan for a model that is not opened: reads headers only. */
-int engine_plan(const struct engine_options *options, struct memory_plan *plan, struct err *err);
+/* The plan for a model that is not opened: reads headers only. `facts`: of the device that the
+ * options name; NULL: asks it, which on a GPU takes some tenths of a second. */
+int engine_plan(const struct engine_options *options, const struct device_facts *facts,
+                struct memory_plan *plan, struct err *err);
+
+/* What there is before a model is opened. model_info has them of a model's device. */
+int engine_device_facts(const struct engine_options *options, struct device_facts *facts,
+                        struct err *err);

@@ -58,8 +58,9 @@ static bool beside_program(char path[MAX_PATH]) {
     return (size_t)snprintf(name + 1, room, "%s", DEVICE_CUDA_MODULE) < room;
 }
 
-/* The module's function, or NULL and why there is none. */
-static device_cuda_open_fn *find_module(const char *given, char reason[MAX_REASON]) {
+/* The module's function, or NULL and why there is none; *is_there: its file is. */
+static device_cuda_open_fn *find_module(const char *given, bool *is_there,
+                                        char reason[MAX_REASON]) {
     char path[MAX_PATH];
     const char *places[2] = {NULL, NULL};
     if (given)
@@ -71,6 +72,7 @@ static device_cuda_open_fn *find_module(const char *given, char reason[MAX_REASO
     snprintf(reason, MAX_REASON, "%s is not there", given ? given : DEVICE_CUDA_MODULE);
     for (int i = 0; i < 2; i++) {
         if (!places[i] || access(places[i], F_OK) != 0) continue;
+        *is_there = true;
         device_cuda_open_fn *open = opener(places[i]);
         if (open) return open;
         const char *why = dlerror();
@@ -79,17 +81,21 @@ static device_cuda_open_fn *find_module(const char *given, char reason[MAX_REASO
     return NULL;
 }
 
-/* OP_NOT_SUPPORTED: there is nothing to use; another status: there is, but it cannot be used. */
+enum format gpu_activation(const struct engine_options *o, enum format stored, bool has_bf16) {
+    if (o->in_float) return FORMAT_F32;
+    const enum format own = format_table[stored].uses & USE_ACTIVATION ? stored : FORMAT_BF16;
+    return own == FORMAT_BF16 && !has_bf16 ? FORMAT_F16 : own;
+}
+
 static enum op_status open_cuda(struct device **out, const struct engine_options *o, int index,
-                                enum format stored, char reason[MAX_REASON]) {
-    device_cuda_open_fn *open = find_module(o->cuda_module, reason);
-    const bool is_own = format_table[stored].uses & USE_ACTIVATION;
-    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI,
-                                                .index = index,
-                                                .activation = o->in_float ? FORMAT_F32
-                                                              : is_own    ? stored
-                                                                          : FORMAT_BF16};
-    return open ? open(out, &options, reason, MAX_REASON) : OP_NOT_SUPPORTED;
+                                enum format stored, bool *has_module, char reason[MAX_REASON]) {
+    device_cuda_open_fn *open = find_module(o->cuda_module, has_module, reason);
+    const struct device_cuda_options options = {
+        .abi = DEVICE_CUDA_ABI, .index = index, .activation = gpu_activation(o, stored, true)};
+    if (!open) return OP_NOT_SUPPORTED;
+    const enum op_status status = open(out, &options, reason, MAX_REASON);
+    if (status != OP_OK && !reason[0]) snprintf(reason, MAX_REASON, "%s", op_status_text(status));
+    return status;
 }
 
 static int open_cpu(struct device **out, const struct engine_options *o, struct err *err) {
@@ -109,11 +115,11 @@ int open_device(struct device **out, const struct engine_options *o, enum format
     *out = NULL;
     if (parse_wish(o->device ? o->device : "cpu", &wish, &index, err) != 0) return -1;
     if (wish == WISH_CPU) return open_cpu(out, o, err);
-    enum op_status status = open_cuda(out, o, index, stored, reason);
-    if (status == OP_OK) return 0;
+    bool has_module = false;
+    if (open_cuda(out, o, index, stored, &has_module, reason) == OP_OK) return 0;
     if (wish == WISH_CUDA) return err_set(err, ERR_MEMORY, "no GPU can be used: %s", reason);
-    if (status != OP_NOT_SUPPORTED)
-        snprintf(notice, DEVICE_NOTICE_BYTES, "The GPU cannot be used: %s; the CPU computes.",
-                 reason);
+    if (has_module) /* else this program is one for the CPU */
+        snprintf(notice, DEVICE_NOTICE_BYTES,
+                 err_text("The GPU cannot be used: %s; the CPU computes."), reason);
     return open_cpu(out, o, err);
 }

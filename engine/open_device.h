@@ -10,11 +10,15 @@
 
 enum { DEVICE_NOTICE_BYTES = 256 };
 
+/* What a GPU computes in, and keeps weights in, where most of them are stored as `stored`: as F32,
+ * F16 and BF16 models are, others in BF16; F16 instead where the card has no BF16. */
+enum format gpu_activation(const struct engine_options *options, enum format stored, bool has_bf16);
+
 /*
- * `stored`: the format of most of the weights; a GPU computes in the format of F32, F16 and BF16
- * models, others in BF16.
- * Where `auto` finds a GPU that cannot be used, the CPU is opened and `notice` says why; else it is
- * empty. A GPU that was asked for by name and is not there is an error (ERR_MEMORY).
+ * `stored`: the format of most of the weights.
+ * Where `auto` finds the module but no GPU that it can use, the CPU is opened and `notice` says
+ * why; else it is empty. A GPU that was asked for by name and is not there is an error
+ * (ERR_MEMORY).
  */
 int open_device(struct device **out, const struct engine_options *options, enum format stored,
                 char notice[DEVICE_NOTICE_BYTES], struct err *err);

@@ -1,14 +1,14 @@
 /*
  * The memory plan. Everything is counted from the headers of the checkpoint:
  *
- *   weights      tensor bytes as stored (mapped, packed or uploaded). An embedding of which only some
- *                rows are read counts whole: kernels map up to 2 MiB around each
- *   KV cache     bytes per token * context
- *   activations  the arena of a pass, the sampler's workspace, the arrays of a batch
+ *   weights      tensor bytes as stored (mapped, packed or uploaded). An embedding of which only
+ * some rows are read counts whole: kernels map up to 2 MiB around each KV cache     bytes per token
+ * * context activations  the arena of a pass, the sampler's workspace, the arrays of a batch
  *   tokenizer    by its vocabulary
  *   program      what the process has already
  *
- * Where a GPU computes, only what lies in its memory counts; weights in the format that it keeps.
+ * Where a GPU computes, only what lies in its memory counts: weights in the format that it keeps,
+ * and for the program its context, its code and the buffers of the ops.
  */
 #include "engine/plan.h"
 
@@ -44,9 +44,10 @@ enum {
  * multiplied up to 16 times as fast. */
 static const double guessed_flops = 15e9;
 static const double most_faster = 16;
+static const double guessed_gpu_seconds = 1e-6; /* a row: passes begin with all they may have */
 
-/* Of free memory a sixteenth is left to the rest of the system. */
-static const uint64_t reserve_divisor = 16;
+/* Of free memory a sixteenth is left to the rest of the system; a GPU's is asked for less. */
+static const uint64_t reserve_divisor = 16, gpu_reserve_divisor = 64;
 
 static int clamp(int value, int least, int most) {
     return value < least ? least : value > most ? most : value;
@@ -89,6 +90,7 @@ static void set_batch(struct plan *plan, const struct engine_options *o,
     int rows = o->prefill_tokens;
     if (rows == 0 && is_gpu) {
         rows = GPU_ROWS;
+        plan->seconds_per_row = guessed_gpu_seconds;
     } else if (rows == 0) {
         long n_threads = o->threads > 0 ? o->threads : sysconf(_SC_NPROCESSORS_ONLN);
         double flops = guessed_flops * (double)(n_threads > 0 ? n_threads : 1);
@@ -115,9 +117,11 @@ static void set_context(struct plan *plan, const struct model_config *c, int con
     plan->n_blocks = kv_cache_blocks(context_tokens);
     plan->batch.max_blocks = plan->n_blocks;
     m->kv_bytes = (uint64_t)plan->n_blocks * (KV_BLOCK_TOKENS * m->kv_bytes_per_token);
-    m->activations_bytes =
-        activations_bytes(c, plan->activation, &plan->batch) + batch_capacity(&plan->batch) +
-        (uint64_t)plan->n_blocks * BOOKS_PER_BLOCK + (uint64_t)c->vocab * SAMPLER_BYTES_PER_TOKEN;
+    m->activations_bytes = activations_bytes(c, plan->activation, &plan->batch) + plan->work_bytes;
+    if (!plan->is_gpu)
+        m->activations_bytes += batch_capacity(&plan->batch) +
+                                (uint64_t)plan->n_blocks * BOOKS_PER_BLOCK +
+                                (uint64_t)c->vocab * SAMPLER_BYTES_PER_TOKEN;
     m->total_bytes = m->weights_bytes + m->kv_bytes + m->activations_bytes + m->tokenizer_bytes +
                      m->program_bytes;
 }
@@ -160,31 +164,45 @@ enum format most_stored(const struct checkpoint *checkpoint) {
     return (enum format)most;
 }
 
-int plan_make(struct plan *plan, const struct engine_options *o,
-              const struct checkpoint *checkpoint, struct device *device, struct err *err) {
-    const struct model_config *c = checkpoint_config(checkpoint);
-    struct memory_plan *m = &plan->memory;
+struct device_facts plan_facts(struct device *device) {
     struct device_memory memory;
-    *plan = (struct plan){.activation = device->activation};
-    if (check_options(o, err) != 0) return -1;
-    const bool is_gpu = !device->reads_host_memory;
-    set_batch(plan, o, c, is_gpu);
     device->memory(device, &memory);
+    const bool is_gpu = !device->reads_host_memory;
+    return (struct device_facts){.is_gpu = is_gpu,
+                                 .has_bf16 = device->has_bf16,
+                                 .free_bytes = memory.free_bytes,
+                                 .own_bytes = is_gpu ? memory.own_bytes : plan_resident_bytes(),
+                                 .work_bytes = device->work_bytes};
+}
+
+/* What may be taken by all that the plan counts, the program included. */
+static uint64_t available(const struct engine_options *o, const struct device_facts *facts) {
+    const uint64_t divisor = facts->is_gpu ? gpu_reserve_divisor : reserve_divisor;
+    const uint64_t all = facts->free_bytes - facts->free_bytes / divisor + facts->own_bytes;
+    if (!facts->is_gpu) return o->memory_bytes ? o->memory_bytes : all;
+    return o->gpu_memory_bytes && o->gpu_memory_bytes < all ? o->gpu_memory_bytes : all;
+}
+
+int plan_make(struct plan *plan, const struct engine_options *o,
+              const struct checkpoint *checkpoint, const struct device_facts *facts,
+              struct err *err) {
+    const struct model_config *c = checkpoint_config(checkpoint);
+    const enum format stored = most_stored(checkpoint);
+    struct memory_plan *m = &plan->memory;
+    *plan = (struct plan){.is_gpu = facts->is_gpu, .activation = FORMAT_F32};
+    if (check_options(o, err) != 0) return -1;
+    set_batch(plan, o, c, facts->is_gpu);
     m->kv_bytes_per_token = kv_cache_bytes_per_token(c, o->kv_format);
-    m->available_bytes = memory.free_bytes - memory.free_bytes / reserve_divisor;
-    if (is_gpu) {
-        if (o->gpu_memory_bytes && o->gpu_memory_bytes < m->available_bytes)
-            m->available_bytes = o->gpu_memory_bytes;
-        m->weights_bytes =
-            weights_matrix_bytes(c, device->weight_format(device, most_stored(checkpoint))) +
-            weights_vector_bytes(c);
+    m->available_bytes = available(o, facts);
+    m->program_bytes = facts->own_bytes;
+    if (facts->is_gpu) {
+        plan->activation = gpu_activation(o, stored, facts->has_bf16);
+        m->weights_bytes = weights_matrix_bytes(c, plan->activation) + weights_vector_bytes(c);
     } else {
-        m->program_bytes = plan_resident_bytes();
-        m->available_bytes =
-            o->memory_bytes ? o->memory_bytes : m->available_bytes + m->program_bytes;
         m->weights_bytes = checkpoint_bytes(checkpoint) + weights_vector_bytes(c);
         m->tokenizer_bytes = o->ids_only ? 0 : (uint64_t)c->vocab * TOKENIZER_BYTES_PER_TOKEN;
     }
+    if (facts->work_bytes) plan->work_bytes = facts->work_bytes(plan->batch.max_outputs, c->vocab);
     int context = o->context_tokens;
     if (context == 0) context = fitting_context(plan, c, c->max_tokens);
     set_context(plan, c, context);
@@ -209,19 +227,25 @@ int plan_check(const struct plan *plan, const struct model_config *c, struct err
                    needed, available, missing);
 }
 
-int engine_plan(const struct engine_options *options, struct memory_plan *out, struct err *err) {
-    struct checkpoint *checkpoint;
+int engine_device_facts(const struct engine_options *options, struct device_facts *facts,
+                        struct err *err) {
     struct device *device;
-    struct plan plan;
     char notice[DEVICE_NOTICE_BYTES];
-    if (plan_open_checkpoint(&checkpoint, options, err) != 0) return -1;
-    if (open_device(&device, options, most_stored(checkpoint), notice, err) != 0) {
-        checkpoint_close(checkpoint);
-        return -1;
-    }
-    int result = plan_make(&plan, options, checkpoint, device, err);
-    if (result == 0) *out = plan.memory;
+    if (open_device(&device, options, FORMAT_BF16, notice, err) != 0) return -1;
+    *facts = plan_facts(device);
     device->close(device);
+    return 0;
+}
+
+int engine_plan(const struct engine_options *options, const struct device_facts *facts,
+                struct memory_plan *out, struct err *err) {
+    struct checkpoint *checkpoint;
+    struct device_facts asked;
+    struct plan plan;
+    if (plan_open_checkpoint(&checkpoint, options, err) != 0) return -1;
+    int result = facts ? 0 : engine_device_facts(options, &asked, err);
+    if (result == 0) result = plan_make(&plan, options, checkpoint, facts ? facts : &asked, err);
+    if (result == 0) *out = plan.memory;
     checkpoint_close(checkpoint);
     return result;
 }

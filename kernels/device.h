@@ -26,6 +26,8 @@ struct communicator; /* between the ranks of one model; NULL with one device */
 struct device_memory {
     uint64_t total_bytes;
     uint64_t free_bytes; /* what could be taken now */
+    uint64_t own_bytes;  /* what the backend has taken for itself, and will while it computes: a
+                            GPU's context, buffers, code that is loaded when it is first used */
 };
 
 struct device {
@@ -33,6 +35,7 @@ struct device {
     enum format activation; /* of "act" arrays */
     bool reads_host_memory; /* weights may stay where they are mapped */
     bool is_async;
+    bool has_bf16; /* products of it: activations may be BF16 */
     struct communicator *communicator;
     const char *backend; /* "CPU", "CUDA" */
     int threads;         /* of the CPU that compute; 0: none do */
@@ -43,6 +46,11 @@ struct device {
     void (*release)(struct device *, void *);
     enum op_status (*upload)(struct device *, void *to, const void *from_host, size_t bytes);
     enum op_status (*download)(struct device *, void *to_host, const void *from, size_t bytes);
+    /* Memory that ops take beside their arguments for passes of up to so many rows of logits: how
+     * much, and taking it at once, so that no pass has to. NULL: none. */
+    size_t (*work_bytes)(int n_outputs, int vocab);
+    enum op_status (*take_work)(struct device *, int n_outputs, int vocab);
+
     /* Weights: the format that the device keeps those of a stored format in; n values brought there
      * in it, of which the source must stay until sync(); the index of a matrix's first NaN or
      * infinity, or SIZE_MAX (waits). */

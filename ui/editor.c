@@ -285,6 +285,7 @@ static bool is_too_long(const struct editor *e, const struct key *key) {
 
 enum editor_event editor_key(struct editor *e, const struct key *key) {
     if (is_too_long(e, key)) return EDITOR_BELL;
+    if (key->name == K_BACKTAB) return EDITOR_CHANGED; /* it edits nothing */
     e->event = EDITOR_CHANGED;
     e->is_rewritten = false;
     if (!e->is_searching || !search_key(e, key)) work_off(e, key);
@@ -320,6 +321,22 @@ void editor_set(struct editor *e, const char *text) {
     ask(e, CODE_RESTART);
     put(e, clean.data, clean.n, clean.n);
     buf_release(&clean);
+    begin_typing(e);
+    editor_look(e);
+}
+
+void editor_choose(struct editor *e, size_t index) {
+    const char *word = e->choices.words[index];
+    struct buf text = {0};
+    size_t n = strlen(word);
+    if (e->choices.begin > e->cursor) return;
+    buf_add(&text, e->text.data, e->choices.begin);
+    buf_add(&text, word, n);
+    if (n > 0 && word[n - 1] != '/') buf_putc(&text, ' ');
+    size_t cursor = text.n;
+    buf_puts(&text, e->text.data + e->cursor);
+    if (!text.failed && text.n <= EDITOR_ENTRY_BYTES) put(e, text.data, text.n, cursor);
+    buf_release(&text);
     begin_typing(e);
     editor_look(e);
 }

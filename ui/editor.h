@@ -55,6 +55,10 @@ const char *editor_text(const struct editor *e, size_t *cursor);
 const char *editor_entry(const struct editor *e);                  /* after EDITOR_ENTERED */
 const struct editor_words *editor_choices(const struct editor *e); /* after EDITOR_CHOICES */
 
+/* Puts that one of the choices in place of what was to be completed, and a blank behind it unless
+ * it is a folder; the text must be as it was at EDITOR_CHOICES. */
+void editor_choose(struct editor *e, size_t index);
+
 /* Replaces the entry, the cursor behind it: to change an earlier text, or "" to begin anew. */
 void editor_set(struct editor *e, const char *text);
 

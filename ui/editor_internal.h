@@ -108,7 +108,7 @@ enum editor_code {
     CODE_REDO,           /* libedit's vi-redo */
 };
 
-/* The code of a named key, 0 for K_CHAR and K_PASTE. */
+/* The code of a named key, 0 for K_CHAR, K_BACKTAB and K_PASTE. */
 enum editor_code editor_code_of(enum key_name name);
 
 /* Emacs or vi keys from the beginning, ours over them. */

@@ -140,6 +140,7 @@ static const enum editor_code codes[] = {
     [K_PAGE_UP] = CODE_PAGE_UP,
     [K_PAGE_DOWN] = CODE_PAGE_DOWN,
     [K_DELETE] = CODE_DELETE,
+    [K_BACKTAB] = 0,
     [K_PASTE] = 0,
 };
 

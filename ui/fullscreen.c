@@ -44,12 +44,7 @@ static void say(void *ui, enum tone tone, const char *text) {
     fullscreen_touch(f, false);
 }
 
-static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
-    struct fullscreen *f = ui;
-    if (f->view.is_collecting) {
-        view_row(&f->view, cells, n, is_head);
-        return;
-    }
+void fullscreen_row(struct fullscreen *f, const char *const *cells, size_t n, bool is_head) {
     if (n > 0 && f->table.n_columns == 0) grid_begin(&f->table, n, is_head, false);
     for (size_t i = 0; n > 0 && i < f->table.n_columns; i++) {
         struct styled cell = {0};
@@ -71,13 +66,18 @@ static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
     fullscreen_touch(f, false);
 }
 
+static void row(void *ui, const char *const *cells, size_t n, bool is_head) {
+    struct fullscreen *f = ui;
+    if (f->view.is_collecting)
+        view_row(&f->view, cells, n, is_head);
+    else
+        fullscreen_row(f, cells, n, is_head);
+    fullscreen_touch(f, false);
+}
+
 static void progress(void *ui, const char *what, double share, double seconds_left, bool done) {
     struct fullscreen *f = ui;
-    f->progress.is_up = !done;
-    snprintf(f->progress.what, sizeof f->progress.what, "%s", what);
-    sanitize_line(f->progress.what);
-    f->progress.share = share;
-    f->progress.seconds_left = seconds_left;
+    progress_set(&f->progress, what, share, seconds_left, !done);
     fullscreen_touch(f, false);
 }
 
@@ -107,6 +107,7 @@ static void answer_end(void *ui, const struct answer *answer) {
     } else if (answer->stop == STOP_CANCELLED) {
         transcript_note(&f->transcript, item, TONE_NOTICE, _("[interrupted]"));
     }
+    chat_want_roof(&f->chat);
     fullscreen_touch(f, true);
 }
 
@@ -204,11 +205,13 @@ bool fullscreen_ask(struct fullscreen *f, const char *prompt, const char *text) 
     char *draft = mem_strdup(editor_text(f->editor, NULL));
     f->question = QUESTION_OPEN;
     f->question_text = prompt;
+    menu_close(&f->menu); /* it is about another text */
     editor_set(f->editor, text);
     fullscreen_touch(f, true);
     while (f->question == QUESTION_OPEN && !f->is_over && !f->quit_signal) turn(f, false);
     bool is_answered = f->question == QUESTION_ANSWERED;
     f->question = QUESTION_NONE;
+    menu_close(&f->menu);
     editor_set(f->editor, draft ? draft : "");
     mem_free(draft);
     return is_answered;
@@ -240,7 +243,7 @@ static void keep_entry(struct fullscreen *f, const char *text) {
     f->history.path = NULL;
 }
 
-static void echo_command(struct fullscreen *f, const char *text) {
+void fullscreen_echo(struct fullscreen *f, const char *text) {
     struct buf line = {0};
     buf_printf(&line, "> %s", text);
     transcript_say(&f->transcript, TONE_NOTICE, line.failed ? text : line.data);
@@ -254,7 +257,7 @@ static void enter_now(struct fullscreen *f, const char *text) {
     bool is_find = line.kind == LINE_COMMAND &&
                    command_find(line.name, line.n_name) == COMMAND_find; /* it would find itself */
     if (fullscreen_open_view(f, text)) return;
-    if (line.kind == LINE_COMMAND && !is_find) echo_command(f, text);
+    if (line.kind == LINE_COMMAND && !is_find) fullscreen_echo(f, text);
     enum chat_result result = chat_enter(&f->chat, text, &err);
     if (result == CHAT_QUIT) f->is_over = true;
     if (result == CHAT_SENT && line.kind == LINE_MESSAGE) {
@@ -350,8 +353,10 @@ static void print_tail(struct fullscreen *f, const char *resume) {
 static void converse(struct fullscreen *f) {
     while (!f->is_over && !f->quit_signal) {
         turn(f, true);
+        fullscreen_check_work(f);
         work_off_queue(f);
     }
+    fullscreen_close_view(f);
     fullscreen_keep_text(f);
     for (size_t i = 0; i < f->n_queue; i++) input_history_add(&f->history, f->queue[i], NULL);
 }
@@ -380,7 +385,7 @@ static void release(struct fullscreen *f) {
     transcript_release(&f->transcript);
     input_area_release(&f->input);
     grid_release(&f->table);
-    lines_release(&f->menu);
+    lines_release(&f->menu_lines);
     lines_release(&f->panel);
     view_release(&f->view);
     fullscreen_stop_finding(f);
@@ -391,15 +396,24 @@ static void release(struct fullscreen *f) {
     buf_release(&f->answer);
 }
 
+struct screen_colors fullscreen_colors(const struct config *c) {
+    struct screen_colors colors = {.theme = (enum theme)c->theme};
+#define INK(name, ...)                                                                             \
+    colors.is_own[INK_##name] = config_is_set(c, OPTION_color_##name);                             \
+    colors.own[INK_##name] = c->color_##name;
+#include "ui/theme.def"
+#undef INK
+    return colors;
+}
+
 int fullscreen_run(struct config *config) {
     struct fullscreen f = {.config = config};
-    language_open(config);
     char resume[128] = "";
-    bool has_locale = terminal_set_locale();
+    bool has_locale = terminal_set_locale((enum ambiguous_width)config->ambiguous_width);
     const struct screen_options options = {.in = STDIN_FILENO,
                                            .out = STDOUT_FILENO,
                                            .term = config->term ? config->term : "",
-                                           .theme = (enum theme)config->theme,
+                                           .colors = fullscreen_colors(config),
                                            .has_colors = config->color != COLORS_NEVER};
     /* before the screen: ncurses leaves alone what is handled already, and would lose a SIGTSTP */
     if (signals_open(watched, sizeof watched / sizeof *watched, &f.err) != 0 ||

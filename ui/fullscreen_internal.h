@@ -10,6 +10,8 @@
 #include "ui/editor.h"
 #include "ui/input_area.h"
 #include "ui/keys.h"
+#include "ui/menu.h"
+#include "ui/progress.h"
 #include "ui/screen.h"
 #include "ui/transcript.h"
 #include "ui/view.h"
@@ -32,16 +34,13 @@ struct fullscreen {
     struct view view;   /* stands over the transcript while its kind is set */
     struct lines panel; /* the view laid out */
     struct grid table;  /* of a command, until its last row is there */
-    struct lines menu;  /* completions that can be chosen from */
-    char hint[200];     /* stands for the state until the next key */
-    size_t top;         /* the first row of the transcript on the screen */
-    size_t height;      /* rows of the transcript on the screen */
-    bool is_following;  /* the end of the transcript stays in sight */
-    struct {
-        bool is_up;
-        char what[80];
-        double share, seconds_left; /* below 0: unknown */
-    } progress;
+    struct menu menu;   /* completions that can be chosen from */
+    struct lines menu_lines;
+    char hint[200];    /* stands for the state until the next key */
+    size_t top;        /* the first row of the transcript on the screen */
+    size_t height;     /* rows of the transcript on the screen */
+    bool is_following; /* the end of the transcript stays in sight */
+    struct progress progress;
     struct {
         char *text; /* what is looked for, NULL: nothing */
         struct match *matches;
@@ -69,6 +68,12 @@ struct fullscreen {
 
 /* Something has changed: it shows with the next frame; at once for what the user did. */
 void fullscreen_touch(struct fullscreen *f, bool is_urgent);
+/* A command as it was entered, into the transcript. */
+void fullscreen_echo(struct fullscreen *f, const char *text);
+/* A table of a command, row by row; n 0 ends it. */
+void fullscreen_row(struct fullscreen *f, const char *const *cells, size_t n, bool is_head);
+/* As the options have them now. */
+struct screen_colors fullscreen_colors(const struct config *config);
 /* What the user entered, now or when the answer has ended. */
 void fullscreen_enter(struct fullscreen *f, const char *text);
 void fullscreen_hint(struct fullscreen *f, const char *text);
@@ -80,7 +85,12 @@ bool fullscreen_ask(struct fullscreen *f, const char *prompt, const char *text);
 
 /* false: what was entered opens no view. */
 bool fullscreen_open_view(struct fullscreen *f, const char *text);
+/* What a view of work has shown goes to the transcript. */
 void fullscreen_close_view(struct fullscreen *f);
+/* The work of the open view has ended, if it has. */
+void fullscreen_check_work(struct fullscreen *f);
+/* Asks the engine to stop what it does; it ends within a pass. */
+void fullscreen_stop_work(struct fullscreen *f);
 /* false: there is no view to take the key. */
 bool fullscreen_view_key(struct fullscreen *f, const struct key *key);
 

@@ -6,12 +6,11 @@
 #include "ui/external_editor.h"
 #include "ui/signals.h"
 #include "ui/skin.h"
-#include "ui/wrap.h"
 
 #include <signal.h>
 #include <string.h>
 
-enum { LADDER_MS = 2000, MENU_WORDS = 60, MENU_ROWS = 6 };
+enum { LADDER_MS = 2000 };
 enum { CONTROL_E = 5, CONTROL_O = 15, CONTROL_X = 24, ESCAPE = 27 };
 
 /* --- scrolling -------------------------------------------------------------------------------- */
@@ -127,22 +126,20 @@ void fullscreen_keep_text(struct fullscreen *f) {
     editor_set(f->editor, "");
 }
 
-static void show_choices(struct fullscreen *f) {
-    const struct editor_words *words = editor_choices(f->editor);
-    struct styled text = {0};
-    const struct wrap how = {.columns = f->screen.terminal.columns};
-    for (size_t i = 0; i < words->n && i < MENU_WORDS; i++) {
-        char *word = mem_strdup(words->words[i]);
-        if (word) sanitize_line(word);
-        if (i > 0) styled_puts(&text, "  ", INK_dim);
-        styled_puts(&text, word ? word : "", INK_link & STYLE_INK);
-        mem_free(word);
+/* false: there is no menu, or it has nothing to do with the key. */
+static bool walk_menu(struct fullscreen *f, const struct key *key) {
+    switch (menu_key(&f->menu, key)) {
+    case MENU_IGNORED:
+        return false;
+    case MENU_TAKEN:
+        editor_choose(f->editor, f->menu.chosen);
+        menu_close(&f->menu);
+        return true;
+    case MENU_MOVED:
+    case MENU_LEFT:
+        return true;
     }
-    if (words->n > MENU_WORDS) styled_puts(&text, "  …", INK_dim);
-    lines_clear(&f->menu);
-    wrap_text(&f->menu, &how, &text, 0, text.text.n);
-    if (f->menu.n > MENU_ROWS) lines_cut(&f->menu, MENU_ROWS);
-    styled_release(&text);
+    return false;
 }
 
 static void take_entry(struct fullscreen *f) {
@@ -172,7 +169,7 @@ static void edit(struct fullscreen *f, const struct key *key) {
             f->is_over = true;
         break;
     case EDITOR_CHOICES:
-        show_choices(f);
+        menu_open(&f->menu, editor_choices(f->editor));
         break;
     case EDITOR_CLEAR:
         screen_redraw(&f->screen);
@@ -222,8 +219,7 @@ void fullscreen_key(struct fullscreen *f, const struct key *key) {
     fullscreen_touch(f, true);
     *f->hint = '\0';
     f->interrupt_ms = 0;
-    lines_clear(&f->menu);
-    if (fullscreen_view_key(f, key) || find_key(f, key)) return;
+    if (fullscreen_view_key(f, key) || find_key(f, key) || walk_menu(f, key)) return;
     if (edit_outside_key(f, key)) return;
     bool is_searching = editor_search(f->editor) != NULL;
     if (!is_searching && scroll_key(f, key)) return;
@@ -267,12 +263,14 @@ static void take_queue_back(struct fullscreen *f) {
 static void interrupt(struct fullscreen *f) {
     int64_t now = skin_now_ms();
     keys_drop_partial(&f->keys);
-    if (f->view.kind && f->question != QUESTION_OPEN) {
+    if (f->view.kind && !f->view.is_running && f->question != QUESTION_OPEN) {
         fullscreen_close_view(f);
+    } else if (f->view.is_running && !f->is_cancelling) {
+        fullscreen_stop_work(f);
     } else if (f->find.text) {
         fullscreen_stop_finding(f);
-    } else if (f->menu.n > 0) {
-        lines_clear(&f->menu);
+    } else if (f->menu.words) {
+        menu_close(&f->menu);
     } else if (editor_search(f->editor)) {
         editor_stop_search(f->editor);
     } else if (f->question == QUESTION_OPEN) {
@@ -302,8 +300,5 @@ void fullscreen_signals(struct fullscreen *f) {
         if (number == SIGINT) interrupt(f);
         fullscreen_touch(f, true);
     }
-    if (is_resized) {
-        lines_clear(&f->menu);
-        screen_resized(&f->screen);
-    }
+    if (is_resized) screen_resized(&f->screen);
 }

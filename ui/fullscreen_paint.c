@@ -13,6 +13,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { MENU_ROWS = 6, LEAST_HINT = 40 }; /* columns */
+
 /* --- input ------------------------------------------------------------------------------------ */
 
 static void lay_out_input(struct fullscreen *f, int columns, size_t most_rows) {
@@ -46,14 +48,16 @@ static void describe_state(const struct fullscreen *f, char *out, size_t room) {
         describe_find(f, out, room);
     } else if (*f->hint) {
         snprintf(out, room, "%s", f->hint);
+    } else if (f->menu.words && f->screen.terminal.columns >= LEAST_HINT) {
+        snprintf(out, room, "%s", _("Tab walks  Enter takes  Esc"));
     } else if (f->is_cancelling) {
-        snprintf(out, room, _("stopping"));
+        snprintf(out, room, "%s", _("stopping"));
+    } else if (f->view.is_running) {
+        snprintf(out, room, "%s", _("working"));
     } else if (f->progress.is_up) {
-        int n = snprintf(out, room, "%s", *f->progress.what ? f->progress.what : _("working"));
-        if (f->progress.share >= 0)
-            n += snprintf(out + n, room - (size_t)n, " %d %%", (int)(f->progress.share * 100));
-        if (f->progress.seconds_left >= 0)
-            snprintf(out + n, room - (size_t)n, ", %.0f s left", f->progress.seconds_left);
+        char far[60];
+        progress_describe(&f->progress, far, sizeof far);
+        snprintf(out, room, "%s %s", *f->progress.what ? _(f->progress.what) : _("working"), far);
     } else {
         bool is_ready = f->is_chat_open && f->chat.is_ready;
         bool is_busy = f->is_chat_open && chat_is_busy(&f->chat);
@@ -63,7 +67,8 @@ static void describe_state(const struct fullscreen *f, char *out, size_t room) {
 
 static void make_status(const struct fullscreen *f, struct styled *out) {
     char name[80] = "", state[240];
-    struct status status = {.state = state, .share = -1, .n_queued = (int)f->n_queue};
+    struct status status = {
+        .state = state, .share = -1, .roof_share = -1, .n_queued = (int)f->n_queue};
     describe_state(f, state, sizeof state);
     if (f->is_chat_open) {
         struct chat_state chat = chat_state(&f->chat);
@@ -74,11 +79,15 @@ static void make_status(const struct fullscreen *f, struct styled *out) {
             status.format = chat.model->format;
             status.context_tokens = chat.model->context_tokens;
             status.context_used = chat.context_used;
+            status.is_gpu = strcmp(chat.model->backend, "CPU") != 0;
+            status.memory_all = chat.model->device_bytes;
+            status.memory_used = chat.memory_bytes;
         }
-        if (chat.answer_pieces > 1 && chat.answer_seconds > 0)
-            status.speed = (chat.answer_pieces - 1) / chat.answer_seconds;
+        status.speed = chat.speed;
+        status.roof_share = chat.roof_share;
     }
-    if (f->progress.is_up && !f->find.text && !*f->hint) status.share = f->progress.share;
+    bool is_bar = f->progress.is_up && !f->view.is_running && !f->find.text && !*f->hint;
+    if (is_bar) status.share = f->progress.share;
     if (f->transcript.n_rows > f->top + f->height)
         status.rows_below = f->transcript.n_rows - f->top - f->height;
     status_line(&status, f->screen.terminal.columns, out);
@@ -157,20 +166,24 @@ void fullscreen_paint(struct fullscreen *f) {
     int rows = f->screen.terminal.rows, columns = f->screen.terminal.columns;
     lay_out_input(f, columns, (size_t)(rows / 3 > 1 ? rows / 3 : 1));
     int n_input = (int)f->input.height, n_status = rows > n_input + 1;
-    int n_menu = (int)f->menu.n, room = rows - n_input - n_status - 1;
-    if (n_menu > room) n_menu = room > 0 ? room : 0;
+    int room = rows - n_input - n_status - 1;
+    if (room > MENU_ROWS) room = MENU_ROWS;
+    menu_lay_out(&f->menu, columns, room > 0 ? (size_t)room : 0, &f->menu_lines);
+    int n_menu = (int)f->menu_lines.n;
     int height = rows - n_input - n_status - n_menu;
     f->height = height > 0 ? (size_t)height : 0;
     lay_out_transcript(f, columns);
 
+    const struct screen_colors colors = fullscreen_colors(f->config);
+    screen_set_colors(&f->screen, &colors);
     screen_begin(&f->screen);
     if (f->view.kind) {
-        view_lay_out(&f->view, columns, f->height, &f->panel);
+        view_lay_out(&f->view, columns, f->height, &f->progress, &f->panel);
         put_lines(f, 0, &f->panel, 0, f->height);
     } else {
         put_transcript(f);
     }
-    put_lines(f, height, &f->menu, 0, (size_t)n_menu);
+    put_lines(f, height, &f->menu_lines, 0, (size_t)n_menu);
     if (n_status) put_status(f, rows - n_input - 1);
     put_lines(f, rows - n_input, &f->input.lines, f->input.first, f->input.height);
     screen_show(&f->screen, rows - n_input + (int)(f->input.caret_row - f->input.first),

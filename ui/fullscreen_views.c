@@ -29,12 +29,53 @@ static void refresh(struct fullscreen *f) {
     buf_release(&line);
 }
 
+/* --- work ------------------------------------------------------------------------------------- */
+
+static void open_work(struct fullscreen *f, const struct view_kind *kind, const char *text) {
+    struct err err = {0};
+    fullscreen_close_view(f);
+    fullscreen_echo(f, text);
+    if (chat_enter(&f->chat, text, &err) != CHAT_SENT) return; /* why has been said */
+    f->view.kind = kind;
+    f->view.is_running = f->view.is_collecting = true;
+}
+
+void fullscreen_check_work(struct fullscreen *f) {
+    if (!f->view.is_running || chat_is_busy(&f->chat)) return;
+    f->view.is_running = f->view.is_collecting = false;
+    fullscreen_touch(f, true);
+}
+
+void fullscreen_stop_work(struct fullscreen *f) {
+    f->is_cancelling = true;
+    chat_interrupt(&f->chat);
+    fullscreen_touch(f, true);
+}
+
+static void keep_table(struct fullscreen *f) {
+    const struct view *v = &f->view;
+    for (size_t row = 0; row < v->n; row++) {
+        const char *cells[VIEW_COLUMNS];
+        for (size_t c = 0; c < v->n_columns; c++) cells[c] = view_cell_at(v, row, c);
+        fullscreen_row(f, cells, v->n_columns, v->has_head && row == 0);
+    }
+    fullscreen_row(f, NULL, 0, false);
+    if (v->note.n > 0) transcript_say(&f->transcript, TONE_NOTICE, v->note.data);
+}
+
+/* --- any view --------------------------------------------------------------------------------- */
+
 bool fullscreen_open_view(struct fullscreen *f, const char *text) {
     struct line line = line_parse(text);
     int command = line.kind == LINE_COMMAND ? command_find(line.name, line.n_name) : -1;
     const struct view_kind *kind = command >= 0 ? view_of_command(command) : NULL;
-    if (!kind || *line.arguments || chat_is_busy(&f->chat)) return false;
-    view_release(&f->view);
+    if (!kind || chat_is_busy(&f->chat)) return false;
+    if (kind->is_work) {
+        open_work(f, kind, text);
+        return true;
+    }
+    if (*line.arguments) return false;
+    fullscreen_close_view(f);
     f->view.kind = kind;
     refresh(f);
     if (f->view.n > 0) return true;
@@ -43,6 +84,7 @@ bool fullscreen_open_view(struct fullscreen *f, const char *text) {
 }
 
 void fullscreen_close_view(struct fullscreen *f) {
+    if (f->view.kind && f->view.kind->is_work) keep_table(f);
     view_release(&f->view);
     fullscreen_touch(f, true);
 }
@@ -89,9 +131,13 @@ bool fullscreen_view_key(struct fullscreen *f, const struct key *key) {
     if (!f->view.kind || f->question == QUESTION_OPEN) return false;
     if (view_move(&f->view, key, f->height)) return true;
     if (view_is_char(key, ESCAPE) || view_is_char(key, 'q')) {
-        fullscreen_close_view(f);
+        if (!f->view.is_running)
+            fullscreen_close_view(f);
+        else if (!f->is_cancelling)
+            fullscreen_stop_work(f);
         return true;
     }
+    if (!f->view.kind->key || f->view.is_running) return true;
     f->view.kind->key(&f->view, key, &request);
     bool is_taken = request.act != VIEW_IGNORED && !request.line.failed && !request.value.failed;
     if (is_taken) act(f, &request);

@@ -111,7 +111,8 @@ static void put_cells(const struct grid *t, size_t first_cell, const int *widths
         begin_row(out, row == 0 ? prefix : rest);
         for (size_t i = 0; i < t->n_columns; i++) {
             int side = first_cell + i < t->n ? t->sides[first_cell + i] : 0;
-            if (i > 0) styled_puts(&out->content, t->is_ruled ? " │ " : "  ", INK_dim);
+            if (i > 0)
+                styled_puts(&out->content, t->is_ruled ? one_column(" │ ", " | ") : "  ", INK_dim);
             put_piece(out, &cells[i], row, widths[i], side, i + 1 == t->n_columns);
         }
         lines_end_row(out, width);
@@ -123,8 +124,9 @@ static void put_rule(const struct grid *t, const int *widths, const struct style
                      struct lines *out) {
     begin_row(out, rest);
     for (size_t i = 0; i < t->n_columns; i++) {
-        if (i > 0) styled_puts(&out->content, "─┼─", INK_dim);
-        for (int k = 0; k < widths[i]; k++) styled_puts(&out->content, "─", INK_dim);
+        if (i > 0) styled_puts(&out->content, one_column("─┼─", "-+-"), INK_dim);
+        for (int k = 0; k < widths[i]; k++)
+            styled_puts(&out->content, one_column("─", "-"), INK_dim);
     }
     lines_end_row(out, styled_width(rest) + total_of(t, widths, 1 << 20));
 }

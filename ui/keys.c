@@ -29,8 +29,9 @@ static const struct {
     char final;
     enum key_name name;
 } letters[] = {
-    {'A', K_UP},   {'B', K_DOWN}, {'C', K_RIGHT},      {'D', K_LEFT},
-    {'H', K_HOME}, {'F', K_END},  {'c', K_WORD_RIGHT}, {'d', K_WORD_LEFT}, /* rxvt: Ctrl */
+    {'A', K_UP},      {'B', K_DOWN}, {'C', K_RIGHT},      {'D', K_LEFT},
+    {'H', K_HOME},    {'F', K_END},  {'c', K_WORD_RIGHT}, {'d', K_WORD_LEFT}, /* rxvt: Ctrl */
+    {'Z', K_BACKTAB},
 };
 
 static const struct {
@@ -55,6 +56,7 @@ static bool set_reported(struct key *key, uint32_t c, unsigned modifiers) {
         c = '\n'; /* any modifier makes Enter a new line */
         modifiers = 0;
     }
+    if (c == '\t' && modifiers == 1) return set_named(key, K_BACKTAB, 0);
     if ((modifiers & 4) && c >= '@' && c < 0x7F) c &= 0x1F;
     if (c > 0x10FFFF || (c >= 0x80 && c < 0xA0) || (c >= 0xE000 && c < 0xF900)) return false;
     *key = (struct key){.name = K_CHAR, .c = c, .is_alt = (modifiers & 2) != 0};

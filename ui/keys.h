@@ -23,7 +23,8 @@ enum key_name {
     K_PAGE_UP,
     K_PAGE_DOWN,
     K_DELETE,
-    K_PASTE, /* text: sanitized, lines end with "\n" */
+    K_BACKTAB, /* Shift-Tab */
+    K_PASTE,   /* text: sanitized, lines end with "\n" */
 };
 
 struct key {

@@ -4,6 +4,7 @@
  */
 #include "ui/line_input.h"
 
+#include "app/language.h"
 #include "engine/base/mem.h"
 #include "ui/signals.h"
 
@@ -23,7 +24,7 @@ static void show_search(struct line_input *i, const struct search *search) {
     struct buf label = {0};
     size_t cursor;
     const char *text = editor_text(i->editor, &cursor);
-    buf_puts(&label, search->is_failing ? "(no match) " : "(search) ");
+    buf_puts(&label, search->is_failing ? _("(no match) ") : _("(search) "));
     if (search->query.n > 0) buf_puts(&label, search->query.data);
     buf_puts(&label, ": ");
     line_view_show(&i->view, label.data ? label.data : "", i->style, text, cursor);

@@ -6,6 +6,10 @@
 
 #include <string.h>
 
+const char *one_column(const char *drawn, const char *plain) {
+    return utf8_width(0x2500) == 1 ? drawn : plain; /* a line that is drawn */
+}
+
 void styled_release(struct styled *s) {
     buf_release(&s->text);
     mem_free(s->runs);

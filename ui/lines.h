@@ -25,6 +25,10 @@ enum {
     STYLE_INK = 0xFF,
 };
 
+/* A sign that is drawn in one column where it takes one; else the plain one. All of line drawing
+ * and bars is of ambiguous width. */
+const char *one_column(const char *drawn, const char *plain);
+
 /* Text with a style for each byte: runs[i] goes from the end of the run before it to its own. */
 struct styled {
     struct buf text;

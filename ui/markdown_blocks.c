@@ -101,7 +101,7 @@ static void put_rule(struct blocks *b) {
     put_gap(b);
     make_prefix(b, true, &line);
     int width = styled_width(&line);
-    for (; width < b->columns; width++) styled_puts(&line, "─", INK_dim);
+    for (; width < b->columns; width++) styled_puts(&line, one_column("─", "-"), INK_dim);
     lines_begin_row(b->out, false);
     styled_add_all(&b->out->content, &line);
     lines_end_row(b->out, width);

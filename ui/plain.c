@@ -106,7 +106,7 @@ static void write_progress(const char *what, double share, double seconds_left, 
     char percent[16] = "", left[32] = "";
     if (share >= 0) snprintf(percent, sizeof percent, " %d%%", (int)(share * 100));
     if (seconds_left >= 0) snprintf(left, sizeof left, ", %.0f s left", seconds_left);
-    snprintf(out, room, "%s …%s%s", *what ? what : "working", percent, left);
+    snprintf(out, room, "%s …%s%s", *what ? _(what) : _("working"), percent, left);
 }
 
 static void paint_progress(struct plain *p, const char *what, double share, double seconds_left) {
@@ -186,7 +186,7 @@ static void answer_end(void *ui, const struct answer *answer) {
     if (p->config->show_stats && !answer->err) {
         print_stats(p, answer);
     } else if (answer->stop == STOP_CANCELLED) {
-        print_styled(p, "\033[2m", "[interrupted]");
+        print_styled(p, "\033[2m", _("[interrupted]"));
     }
 }
 
@@ -397,8 +397,7 @@ static int run(struct plain *p, bool has_locale, const struct err *notice, struc
 int plain_run(struct config *config) {
     struct plain p = {.config = config};
     struct err err = {0}, notice = {0};
-    bool has_locale = terminal_set_locale();
-    language_open(config);
+    bool has_locale = terminal_set_locale((enum ambiguous_width)config->ambiguous_width);
     set_up(&p);
     signal(SIGPIPE, SIG_IGN); /* a pipe that breaks is seen where it is written to */
     if (open_input(&p, &notice, &err) != 0) {

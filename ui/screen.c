@@ -2,10 +2,14 @@
  * ncurses is given a terminal whose modes ui/terminal has set; what it would do by itself about
  * keys, signals and sizes is left unused. A cell of ncurses holds one spacing character with its
  * marks: of a cluster with several (a family emoji) the first is shown.
+ *
+ * ncurses asks wcwidth() how many columns a character takes. The program has its own one, so that
+ * ncurses counts as all else does, ambiguous widths included.
  */
 #include "ui/screen.h"
 
 #include "engine/base/utf8.h"
+#include "ui/colors.h"
 
 #include <curses.h>
 #include <stdio.h>
@@ -59,16 +63,32 @@ static void make_restore(struct screen *s) {
     snprintf(out + n, room - n, "%s", wheel_back);
 }
 
-static void make_inks(struct screen *s, enum theme theme) {
-    int column = (COLORS >= 256 && theme != THEME_AUTO ? 2 : 0) + (theme == THEME_LIGHT);
+static void make_inks(struct screen *s) {
+    const struct screen_colors *c = &s->colors;
+    bool has_colors = s->can_color && c->theme != THEME_MONO;
+    int column = (COLORS >= 256 && c->theme != THEME_AUTO ? 2 : 0) + (c->theme == THEME_LIGHT);
     for (int i = 0; i < N_INKS; i++) {
         const struct ink_row *ink = &ink_table[i];
-        int color = s->has_colors ? ink->colors[column] : -1;
+        int color = c->is_own[i] ? color_on_terminal(c->own[i], COLORS) : ink->colors[column];
         s->inks[i] = ink->attributes;
-        if (color < 0) continue;
+        if (color < 0 || !has_colors) continue;
         s->inks[i] &= ~STYLE_DIM; /* the colour says it */
         if (init_pair((short)(i + 1), (short)color, -1) == OK) s->inks[i] |= i + 1;
     }
+}
+
+static bool are_same(const struct screen_colors *a, const struct screen_colors *b) {
+    bool is_same = a->theme == b->theme;
+    for (int i = 0; i < N_INKS; i++)
+        is_same &= a->is_own[i] == b->is_own[i] && a->own[i] == b->own[i];
+    return is_same;
+}
+
+void screen_set_colors(struct screen *s, const struct screen_colors *colors) {
+    if (are_same(&s->colors, colors)) return;
+    s->colors = *colors;
+    make_inks(s);
+    screen_redraw(s);
 }
 
 /* Asked first: newterm() loses memory where it fails. */
@@ -84,9 +104,10 @@ static int start_curses(struct screen *s, const struct screen_options *options, 
     use_env(FALSE); /* LINES and COLUMNS may lie: the size is set by screen_resized() */
     if (!newterm(term, stdout, stdin))
         return err_set(err, ERR_IO, "the terminal \"%s\" is not known", options->term);
-    s->has_colors = options->has_colors && options->theme != THEME_MONO && start_color() == OK &&
-                    use_default_colors() == OK && COLORS >= 8;
-    make_inks(s, options->theme);
+    s->can_color =
+        options->has_colors && start_color() == OK && use_default_colors() == OK && COLORS >= 8;
+    s->colors = options->colors;
+    make_inks(s);
     nonl();
     intrflush(stdscr, FALSE);
     typeahead(-1); /* a frame is painted whole, whatever is typed meanwhile */
@@ -168,6 +189,11 @@ static void set_style(const struct screen *s, text_style style) {
     attr_set(attributes, (short)(all & STYLE_INK), NULL);
 }
 
+/* In place of the C library's. */
+int wcwidth(wchar_t c) {
+    return c ? utf8_width((uint32_t)c) : 0;
+}
+
 /* One cell: a spacing character and up to four marks. */
 static void put_cell(int row, int column, const wchar_t *characters) {
     cchar_t cell;
@@ -177,10 +203,7 @@ static void put_cell(int row, int column, const wchar_t *characters) {
     if (setcchar(&cell, characters, attributes, pair, NULL) == OK) mvadd_wch(row, column, &cell);
 }
 
-/*
- * A cluster of `width` columns. ncurses counts by wcwidth(): where that knows another width than
- * the cluster's, a stand-in of the right one is shown.
- */
+/* A cluster of `width` columns; a stand-in where it does not begin with a spacing character. */
 static void put_cluster(int row, int column, const char *text, size_t n, int width) {
     wchar_t cell[CCHARW_MAX + 1] = {0};
     size_t n_cell = 0;
@@ -190,7 +213,7 @@ static void put_cluster(int row, int column, const char *text, size_t n, int wid
         at += utf8_decode(text + at, n - at, &c);
         int own = c == UTF8_BAD ? -1 : wcwidth((wchar_t)c);
         bool is_selector = c == 0x200D || (c >= 0xFE00 && c <= 0xFE0F);
-        if (shown == 0 && (own < 1 || own > width)) { /* unknown to the C library */
+        if (shown == 0 && (own < 1 || own > width)) {
             cell[n_cell++] = 0xFFFD;
             shown = last = 1;
             break;

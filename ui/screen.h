@@ -9,10 +9,18 @@
 #include "ui/lines.h"
 #include "ui/terminal.h"
 
+/* Which colours the inks have. */
+struct screen_colors {
+    enum theme theme;
+    bool is_own[N_INKS]; /* of these the colour is given, as config.yaml has it; else the theme's */
+    int own[N_INKS];
+};
+
 struct screen {
     struct terminal terminal; /* modes and size */
     bool is_up;               /* the alternate screen is shown */
-    bool has_colors;
+    bool can_color;           /* the terminal does */
+    struct screen_colors colors;
     int inks[N_INKS];       /* attributes, and the colour pair in the low byte */
     unsigned long n_frames; /* painted so far */
 };
@@ -20,7 +28,7 @@ struct screen {
 struct screen_options {
     int in, out;
     const char *term;
-    enum theme theme;
+    struct screen_colors colors;
     bool has_colors;
 };
 
@@ -36,6 +44,9 @@ void screen_return(struct screen *s);
 void screen_resized(struct screen *s);
 /* Paints everything anew with the next frame. */
 void screen_redraw(struct screen *s);
+
+/* Other colours from the next frame on; nothing where they are the same. */
+void screen_set_colors(struct screen *s, const struct screen_colors *colors);
 
 /* A frame: begin, put, show. */
 void screen_begin(struct screen *s);

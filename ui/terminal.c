@@ -4,6 +4,8 @@
  */
 #include "ui/terminal.h"
 
+#include "engine/base/utf8.h"
+
 #include <errno.h>
 #include <langinfo.h>
 #include <locale.h>
@@ -13,6 +15,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+#include <wchar.h>
 
 static const char paste_on[] = "\033[?2004h", paste_off[] = "\033[?2004l";
 
@@ -24,12 +27,19 @@ static char fatal_stack[1 << 15];
 /* The one that is open, for the handlers. */
 static struct terminal *opened;
 
-bool terminal_set_locale(void) {
+/* The C library's own answer: wcwidth() is ours (ui/screen.c). */
+static bool is_wide_by_locale(void) {
+    return wcswidth(L"\u201C", 1) == 2;
+}
+
+bool terminal_set_locale(enum ambiguous_width width) {
     const char *name = setlocale(LC_CTYPE, "");
     bool is_other = name && strcmp(name, "C") != 0 && strcmp(name, "POSIX") != 0;
-    if (name && strcmp(nl_langinfo(CODESET), "UTF-8") == 0) return true;
-    setlocale(LC_CTYPE, "C.UTF-8");
-    return !is_other;
+    bool is_utf8 = name && strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+    if (!is_utf8) setlocale(LC_CTYPE, "C.UTF-8");
+    bool is_wide = width == WIDTH_WIDE || (width == WIDTH_AUTO && is_wide_by_locale());
+    utf8_set_ambiguous_width(is_wide ? 2 : 1);
+    return is_utf8 || !is_other;
 }
 
 static void set_modes(int fd, const struct termios *modes) {

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-#include "engine/base/err.h"
+#include "app/config.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,7 +24,7 @@ struct terminal {
 
 /* Character types and widths need a UTF-8 locale: the user's, else C.UTF-8. false: the user's is
  * another encoding than that. */
-bool terminal_set_locale(void);
+bool terminal_set_locale(enum ambiguous_width width);
 
 int terminal_open(struct terminal *t, int in, int out, const char *term, struct err *err);
 void terminal_close(struct terminal *t);

@@ -1,13 +1,14 @@
-/* Any view: its table, the choice, and how it looks: title, head, rows, note, keys. */
+/* Any view: its table, the choice, and how it looks: title, head, rows, progress, note, keys. */
 #include "ui/view.h"
 
 #include "engine/base/mem.h"
 #include "engine/base/utf8.h"
 #include "ui/wrap.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-enum { ESCAPE = 27, NOTE_ROWS = 3 };
+enum { NOTE_ROWS = 3 };
 
 static const struct view_kind *const kinds[] = {
 #define VIEW(kind) &kind,
@@ -45,10 +46,15 @@ void view_row(struct view *v, const char *const *cells, size_t n, bool is_head) 
     }
     v->rows[v->n] = v->cells.n;
     for (size_t i = 0; i < v->n_columns; i++) {
-        buf_puts(&v->cells, i < n ? cells[i] : "");
+        const char *text = i < n ? cells[i] + strspn(cells[i], " ") : "";
+        size_t length = strlen(text);
+        while (length > 0 && text[length - 1] == ' ') length--; /* line mode's padding */
+        buf_add(&v->cells, text, length);
         buf_add(&v->cells, "", 1);
     }
-    if (!v->cells.failed) v->n++;
+    if (v->cells.failed) return;
+    v->n++;
+    if (v->kind->is_work) v->chosen = v->n; /* the newest row is in sight */
 }
 
 void view_say(struct view *v, const char *text) {
@@ -56,7 +62,7 @@ void view_say(struct view *v, const char *text) {
     buf_puts(&v->note, text);
 }
 
-static const char *cell_at(const struct view *v, size_t row, size_t column) {
+const char *view_cell_at(const struct view *v, size_t row, size_t column) {
     const char *text = v->cells.data + v->rows[row];
     while (column-- > 0) text += strlen(text) + 1;
     return text;
@@ -68,7 +74,7 @@ static size_t n_choices(const struct view *v) {
 
 const char *view_cell(const struct view *v, size_t column) {
     if (v->chosen >= n_choices(v) || column >= v->n_columns) return "";
-    return cell_at(v, v->chosen + v->has_head, column);
+    return view_cell_at(v, v->chosen + v->has_head, column);
 }
 
 bool view_is_char(const struct key *key, uint32_t c) {
@@ -101,7 +107,9 @@ bool view_move(struct view *v, const struct key *key, size_t height) {
     }
 }
 
-/* --- its looks -------------------------------------------------------------------------------- */
+/* --- its columns ------------------------------------------------------------------------------ */
+
+enum { BETWEEN = 2, LEAST_LAST = 8, LEAST_WIDTH = 4, LEAST_BAR = 11 };
 
 static int width_of(const char *text) {
     int total = 0, width;
@@ -110,44 +118,85 @@ static int width_of(const char *text) {
     return total;
 }
 
+static bool is_bar(const struct view *v, size_t column) {
+    return v->kind->share > 0 && column + 1 == v->n_columns;
+}
+
+static int natural_width(const struct view *v, size_t column, int most) {
+    int widest = is_bar(v, column) ? LEAST_BAR : 1;
+    for (size_t r = 0; r < v->n && !is_bar(v, column); r++) {
+        int width = width_of(view_cell_at(v, r, column));
+        if (width > widest) widest = width;
+    }
+    return widest < most ? widest : most;
+}
+
+static size_t last_shown(const struct view *v, const int *widths) {
+    size_t last = v->n_columns - 1;
+    while (last > 0 && widths[last] == 0) last--;
+    return last;
+}
+
+/* Of the columns before `last`, with the blanks behind them. */
+static int total_before(const int *widths, size_t last) {
+    int total = 0;
+    for (size_t c = 0; c < last; c++)
+        if (widths[c] > 0) total += widths[c] + BETWEEN;
+    return total;
+}
+
+static int lesser(int a, int b) {
+    return a < b ? a : b;
+}
+
+static void leave_out_spare(const struct view *v, int columns, int *widths) {
+    for (const char *at = v->kind->spare ? v->kind->spare : ""; *at; at++) {
+        size_t last = last_shown(v, widths), column = (size_t)(*at - '0');
+        int least = is_bar(v, last) ? LEAST_BAR : lesser(widths[last], LEAST_LAST);
+        if (total_before(widths, last) + least <= columns) return;
+        if (column < v->n_columns) widths[column] = 0;
+    }
+}
+
+/* Natural widths; 0: left out. Where they do not fit, the spare columns go; then those before the
+ * last one shrink, from the right. The last one has what is left. */
+static void find_widths(const struct view *v, int columns, int *widths) {
+    int most = v->n_columns > 1 && columns > 1 ? columns / 2 : columns;
+    if (v->n_columns == 0) return;
+    for (size_t c = 0; c < v->n_columns; c++) widths[c] = natural_width(v, c, most);
+    leave_out_spare(v, columns, widths);
+    size_t last = last_shown(v, widths);
+    for (size_t c = last; c-- > 0;) {
+        int over = total_before(widths, last) + LEAST_LAST - columns;
+        int least = lesser(widths[c], LEAST_WIDTH);
+        if (over > 0) widths[c] = widths[c] - over > least ? widths[c] - over : least;
+    }
+    int rest = columns - total_before(widths, last);
+    widths[last] = rest > 1 ? rest : 1;
+}
+
+/* --- its looks -------------------------------------------------------------------------------- */
+
+static void put_blanks(struct styled *out, int n, text_style style) {
+    for (; n > 0; n--) styled_add(out, " ", 1, style);
+}
+
 /* Exactly `width` columns of the text; what is cut off shows as an ellipsis. */
 static void put_fitted(struct styled *out, const char *text, int width, text_style style) {
     size_t n = strlen(text), at = 0;
-    bool is_cut = width_of(text) > width;
-    int column = 0, own;
+    int full = width_of(text), ellipsis = full > width ? width_of("…") : 0, column = 0, own;
     while (at < n) {
         size_t bytes = utf8_cluster(text + at, n - at, &own);
-        if (column + own > width - is_cut) break;
+        if (column + own > width - ellipsis) break;
         styled_add(out, text + at, bytes, style);
         column += own;
         at += bytes;
     }
-    if (is_cut && column < width) {
+    if (ellipsis && column + ellipsis <= width) {
         styled_puts(out, "…", style);
-        column++;
+        column += ellipsis;
     }
-    for (; column < width; column++) styled_add(out, " ", 1, style);
-}
-
-/* Natural widths; the last column has what is left, and the first ones shrink where that is little.
- */
-static void find_widths(const struct view *v, int columns, int *widths) {
-    int total = 0, between = 2;
-    for (size_t c = 0; c < v->n_columns; c++) {
-        widths[c] = 1;
-        for (size_t r = 0; r < v->n; r++) {
-            int width = width_of(cell_at(v, r, c));
-            if (width > widths[c]) widths[c] = width;
-        }
-        if (v->n_columns > 1 && widths[c] > columns / 2) widths[c] = columns / 2;
-        if (c + 1 < v->n_columns) total += widths[c] + between;
-    }
-    for (size_t c = v->n_columns; c-- > 1 && total > columns - 8;) { /* from the right */
-        total -= widths[c - 1] + between;
-        widths[c - 1] = total < columns - 8 - 4 ? columns - 8 - total - between : 1;
-        total += widths[c - 1] + between;
-    }
-    if (v->n_columns > 0) widths[v->n_columns - 1] = columns > total ? columns - total : 1;
+    put_blanks(out, width - column, style);
 }
 
 static void put_styled_row(struct lines *out, const struct styled *text) {
@@ -156,12 +205,31 @@ static void put_styled_row(struct lines *out, const struct styled *text) {
     lines_end_row(out, styled_width(text));
 }
 
+/* Numbers of work stand at the right of their column. */
+static void put_cell(const struct view *v, size_t row, size_t column, int width, text_style style,
+                     struct styled *out) {
+    const char *text = view_cell_at(v, row, column);
+    bool is_head = v->has_head && row == 0;
+    bool is_right = v->kind->is_work && column > 0;
+    if (is_bar(v, column)) {
+        const char *share = view_cell_at(v, row, v->kind->share);
+        if (is_head)
+            put_fitted(out, _(v->kind->share_head), width, style);
+        else if (*share)
+            bar_add(out, strtod(share, NULL) / 100, width, INK_bar, INK_dim);
+        return;
+    }
+    if (is_right) put_blanks(out, width - width_of(text), style);
+    put_fitted(out, text, is_right ? lesser(width, width_of(text)) : width, style);
+}
+
 static void put_table_row(const struct view *v, size_t row, const int *widths, text_style style,
                           struct lines *out) {
     struct styled text = {0};
     for (size_t c = 0; c < v->n_columns; c++) {
+        if (widths[c] == 0) continue;
         if (c > 0) styled_puts(&text, "  ", style);
-        put_fitted(&text, cell_at(v, row, c), widths[c], style);
+        put_cell(v, row, c, widths[c], style, &text);
     }
     put_styled_row(out, &text);
     styled_release(&text);
@@ -177,8 +245,9 @@ static void put_line(struct lines *out, const char *text, int columns, text_styl
 /* The note, or the whole of the chosen row's last cell where it is cut. */
 static void make_note(const struct view *v, int columns, const int *widths, struct lines *out) {
     struct styled text = {0};
-    const char *last = v->n_columns > 1 ? view_cell(v, v->n_columns - 1) : "";
-    if (v->n_columns > 1 && width_of(last) <= widths[v->n_columns - 1]) last = "";
+    bool has_last = v->n_columns > 1 && !v->kind->is_work;
+    const char *last = has_last ? view_cell(v, v->n_columns - 1) : "";
+    if (has_last && width_of(last) <= widths[v->n_columns - 1]) last = "";
     const struct wrap how = {.columns = columns};
     styled_puts(&text, v->note.n > 0 ? v->note.data : last, INK_notice);
     wrap_text(out, &how, &text, 0, text.text.n);
@@ -186,9 +255,68 @@ static void make_note(const struct view *v, int columns, const int *widths, stru
     styled_release(&text);
 }
 
-void view_lay_out(struct view *v, int columns, size_t height, struct lines *out) {
-    struct lines note = {0};
+static void put_note(const struct lines *note, size_t n, struct lines *out) {
+    const char *content = note->content.text.data ? note->content.text.data : "";
+    for (size_t i = 0; i < n; i++) {
+        struct styled text = {0};
+        styled_add(&text, content + note->rows[i].begin, note->rows[i].end - note->rows[i].begin,
+                   INK_notice);
+        put_styled_row(out, &text);
+        styled_release(&text);
+    }
+}
+
+/* "tg128  ███▌······  45 %, 12 s left" */
+static void put_progress(const struct progress *p, int columns, struct lines *out) {
+    enum { LEAST = 6 };
+    struct styled line = {0};
+    char far[60];
+    progress_describe(p, far, sizeof far);
+    const char *what = *p->what ? _(p->what) : _("working");
+    int room = columns - width_of(what) - width_of(far) - 2 * BETWEEN;
+    if (room >= LEAST) {
+        styled_puts(&line, what, INK_text);
+        styled_puts(&line, "  ", INK_text);
+    } else {
+        room = columns - width_of(far) - BETWEEN;
+    }
+    if (room >= LEAST) {
+        bar_add(&line, p->share, room, INK_bar, INK_dim);
+        styled_puts(&line, "  ", INK_text);
+    }
+    styled_puts(&line, far, INK_text);
+    put_styled_row(out, &line);
+    styled_release(&line);
+}
+
+static void put_keys(const struct view *v, int columns, struct lines *out) {
     struct buf keys = {0};
+    const char *own = v->kind->keys ? _(v->kind->keys) : "";
+    if (v->is_running)
+        buf_puts(&keys, _("Esc or Ctrl-C stops it"));
+    else
+        buf_printf(&keys, "%s%s%s", own, *own ? "  " : "", _("Esc closes"));
+    put_line(out, keys.failed ? "Esc" : keys.data, columns, INK_dim);
+    buf_release(&keys);
+}
+
+static void put_rows(struct view *v, const int *widths, size_t room, struct lines *out) {
+    size_t n = n_choices(v);
+    if (v->chosen < v->first) v->first = v->chosen;
+    if (v->chosen >= v->first + room) v->first = v->chosen - room + 1;
+    for (size_t i = 0; i < room; i++) {
+        size_t row = v->first + i;
+        bool is_chosen = row == v->chosen && !v->kind->is_work;
+        if (row < n)
+            put_table_row(v, row + v->has_head, widths, is_chosen ? INK_chosen : INK_text, out);
+        else
+            lines_put(out, "", INK_text);
+    }
+}
+
+void view_lay_out(struct view *v, int columns, size_t height, const struct progress *progress,
+                  struct lines *out) {
+    struct lines note = {0};
     int widths[VIEW_COLUMNS] = {0};
     size_t n = n_choices(v);
     lines_clear(out);
@@ -196,29 +324,13 @@ void view_lay_out(struct view *v, int columns, size_t height, struct lines *out)
     if (v->n > 0) find_widths(v, columns, widths);
     make_note(v, columns, widths, &note);
     size_t n_note = height > 8 ? note.n : 0, n_keys = height > 3, n_title = height > 4;
-    size_t fixed = n_title + v->has_head + n_note + n_keys;
-    size_t room = height > fixed ? height - fixed : 1;
-    if (v->chosen < v->first) v->first = v->chosen;
-    if (v->chosen >= v->first + room) v->first = v->chosen - room + 1;
+    size_t n_progress = v->is_running && height > 1;
+    size_t fixed = n_title + v->has_head + n_progress + n_note + n_keys;
     if (n_title) put_line(out, _(v->kind->title), columns, INK_heading | STYLE_BOLD);
     if (v->has_head && v->n > 0) put_table_row(v, 0, widths, INK_dim | STYLE_BOLD, out);
-    for (size_t i = 0; i < room; i++) {
-        size_t row = v->first + i;
-        if (row < n)
-            put_table_row(v, row + v->has_head, widths, row == v->chosen ? INK_chosen : INK_text,
-                          out);
-        else
-            lines_put(out, "", INK_text);
-    }
-    for (size_t i = 0; i < n_note; i++) {
-        struct styled text = {0};
-        styled_add(&text, note.content.text.data ? note.content.text.data + note.rows[i].begin : "",
-                   note.rows[i].end - note.rows[i].begin, INK_notice);
-        put_styled_row(out, &text);
-        styled_release(&text);
-    }
-    buf_printf(&keys, "%s%sEsc", _(v->kind->keys), *v->kind->keys ? "  " : "");
-    if (n_keys) put_line(out, keys.failed ? "Esc" : keys.data, columns, INK_dim);
-    buf_release(&keys);
+    put_rows(v, widths, height > fixed ? height - fixed : 1, out);
+    if (n_progress) put_progress(progress, columns, out);
+    put_note(&note, n_note, out);
+    if (n_keys) put_keys(v, columns, out);
     lines_release(&note);
 }

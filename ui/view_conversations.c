@@ -25,4 +25,5 @@ const struct view_kind view_conversations = {
     .command = COMMAND_resume,
     .title = N_("Conversations"),
     .keys = N_("Enter opens  r renames  d deletes  / searches"),
+    .spare = "12",
     .key = key};

@@ -29,4 +29,5 @@ const struct view_kind view_settings = {.command = COMMAND_set,
                                         .title = N_("Options"),
                                         .keys =
                                             N_("Enter changes  d default  w writes config.yaml"),
+                                        .spare = "2",
                                         .key = key};

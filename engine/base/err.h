@@ -26,6 +26,13 @@ struct err {
     char text[1024]; /* one line of UTF-8, no newline */
 };
 
+/* Sentences are written in the user's language where there is a translator (app/language sets one);
+ * their formats are looked up by err_set() and err_within() themselves. */
+void err_set_translator(const char *(*translate)(const char *text));
+/* Any other text of the engine that a user reads; it stays as it is without a translator. */
+const char *err_text(const char *text) __attribute__((format_arg(1)));
+#define ERR_TEXT(text) text /* goes through err_text() where it is used */
+
 /* Writes the sentence; always returns -1, so that `return err_set(…)` is the idiom. */
 int err_set(struct err *err, enum err_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

@@ -28,6 +28,15 @@ static const struct {
     {0x110CD, 0x110CD, 1}, /* Kaithi number sign above */
 };
 
+static const struct {
+    uint32_t first, last;
+} ambiguous[] = {
+#define AMBIGUOUS(from, to) {from, to},
+#include "engine/base/ambiguous.def"
+#undef AMBIGUOUS
+};
+static bool is_ambiguous_wide;
+
 static bool is_continuation(unsigned char c) {
     return (c & 0xC0) == 0x80;
 }
@@ -118,9 +127,26 @@ size_t utf8_incomplete_tail(const char *text, size_t n) {
     return 0;
 }
 
+void utf8_set_ambiguous_width(int columns) {
+    is_ambiguous_wide = columns == 2;
+}
+
+static bool is_ambiguous(uint32_t c) {
+    size_t low = 0, high = sizeof ambiguous / sizeof *ambiguous;
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        if (c > ambiguous[middle].last)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low < sizeof ambiguous / sizeof *ambiguous && c >= ambiguous[low].first;
+}
+
 int utf8_width(uint32_t c) {
     if (c < 0x7F) return c >= 0x20 ? 1 : -1;
     if (c < 0xA0) return -1;
+    if (is_ambiguous_wide && is_ambiguous(c)) return 2;
     if (c < 0x300) return 1;
     for (size_t i = 0; i < sizeof disputed_widths / sizeof *disputed_widths; i++) {
         if (c < disputed_widths[i].first) break;

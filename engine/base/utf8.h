@@ -24,8 +24,14 @@ bool utf8_valid(const char *text, size_t n);
  */
 size_t utf8_incomplete_tail(const char *text, size_t n);
 
-/* Columns of one code point on a terminal: 0, 1 or 2 (-1: a control character). */
+/* Columns of one code point on a terminal: 0, 1 or 2 (-1: a control character). All that is laid
+ * out, ncurses' cells included, is counted by it. */
 int utf8_width(uint32_t code_point);
+
+/* How many columns the terminal gives to characters of ambiguous width (East Asian fonts draw them
+ * wide: “”, …, ①, Greek letters): 1, as it is in the beginning, or 2. For the whole process, before
+ * anything is laid out. */
+void utf8_set_ambiguous_width(int columns);
 
 /*
  * The next grapheme cluster (what a user calls a character) of text[0..n), n > 0: its bytes, and

@@ -128,17 +128,19 @@ static struct chat_template_choice choose_by_source(const char *source) {
     if (choice.chat) return choice;
     choice.chat = find_by_markers(source);
     if (choice.chat) {
-        snprintf(choice.notice, sizeof choice.notice,
-                 "the checkpoint's chat template (%016" PRIx64 ") is a changed %s; the published "
-                 "%s is used (--template chooses another)",
-                 fingerprint, choice.chat->name, choice.chat->name);
+        snprintf(
+            choice.notice, sizeof choice.notice,
+            err_text("the checkpoint's chat template (%016" PRIx64
+                     ") is a changed %s; the published %s is used (--template chooses another)"),
+            fingerprint, choice.chat->name, choice.chat->name);
         return choice;
     }
     choice.chat = &templates[ID_CHATML];
     choice.is_fallback = true;
     snprintf(choice.notice, sizeof choice.notice,
-             "the checkpoint's chat template (%016" PRIx64 ", %zu bytes) is not a known one; "
-             "plain ChatML is used (--template chooses another)",
+             err_text("the checkpoint's chat template (%016" PRIx64
+                      ", %zu bytes) is not a known one; plain ChatML is used (--template chooses "
+                      "another)"),
              fingerprint, strlen(source));
     return choice;
 }
@@ -149,14 +151,18 @@ static struct chat_template_choice choose_v1(const char *chat_format) {
     if (chat_format && strcmp(chat_format, "chatml") == 0)
         choice.chat = &templates[ID_QWEN_V1];
     else if (!chat_format)
-        snprintf(choice.notice, sizeof choice.notice,
-                 "the checkpoint names no chat_format: it completes raw text (--template qwen if "
-                 "it is a chat model)");
+        snprintf(
+            choice.notice, sizeof choice.notice,
+            err_text(
+                "the checkpoint names no chat_format: it completes raw text (--template qwen if "
+                "it is a chat model)"));
     else if (strcmp(chat_format, "raw") != 0)
-        snprintf(choice.notice, sizeof choice.notice,
-                 "the checkpoint's chat_format \"%.40s\" is not a known one: it completes raw text "
-                 "(--template qwen if it is a chat model)",
-                 chat_format);
+        snprintf(
+            choice.notice, sizeof choice.notice,
+            err_text(
+                "the checkpoint's chat_format \"%.40s\" is not a known one: it completes raw text "
+                "(--template qwen if it is a chat model)"),
+            chat_format);
     return choice;
 }
 
@@ -165,9 +171,11 @@ struct chat_template_choice chat_template_choose(const char *source, const char 
     if (source && *source) return choose_by_source(source);
     if (model_type && strcmp(model_type, "qwen") == 0) return choose_v1(chat_format);
     struct chat_template_choice choice = {0};
-    snprintf(choice.notice, sizeof choice.notice,
-             "the checkpoint has no chat template: it completes raw text (--template NAME makes it "
-             "chat)");
+    snprintf(
+        choice.notice, sizeof choice.notice,
+        err_text(
+            "the checkpoint has no chat template: it completes raw text (--template NAME makes it "
+            "chat)"));
     return choice;
 }
 
@@ -180,17 +188,18 @@ void chat_render_release(struct chat_render *r) {
 }
 
 static int refuse(const struct chat_template *t, const char *what, struct err *err) {
-    return err_set(err, ERR_OTHER, "the chat template %s has no place for %s", t->name, what);
+    return err_set(err, ERR_OTHER, "the chat template %s has no place for %s", t->name,
+                   err_text(what));
 }
 
 static int check_messages(const struct chat_template *t, const struct message *messages, size_t n,
                           const struct chat_options *options, struct err *err) {
     if (n == 0) return err_set(err, ERR_OTHER, "a conversation without messages has no prompt");
     if (options->n_tools > 0 && (t->tools == TOOLS_NONE || t->tools == TOOLS_DEEPSEEK))
-        return refuse(t, "tool definitions", err);
+        return refuse(t, ERR_TEXT("tool definitions"), err);
     for (size_t i = 0; i < n && t->tools == TOOLS_NONE; i++) {
-        if (messages[i].role == ROLE_TOOL) return refuse(t, "tool results", err);
-        if (messages[i].n_calls > 0) return refuse(t, "tool calls", err);
+        if (messages[i].role == ROLE_TOOL) return refuse(t, ERR_TEXT("tool results"), err);
+        if (messages[i].n_calls > 0) return refuse(t, ERR_TEXT("tool calls"), err);
     }
     return 0;
 }

@@ -25,8 +25,9 @@ struct workspace {
 struct cuda_device {
     struct device base; /* first: device.h hands this out */
     int index;
-    int n_sms, capability; /* 90: 9.0 */
+    int n_sms, capability; /* 90: 9.0; the card's or, where that is less, the code's */
     int shared_bytes;      /* that a block may have */
+    size_t own_bytes;      /* device.h: taken while opening, context included */
     cudaStream_t stream;
     enum op_status status; /* OP_FAULT once a sticky error was seen: it stays */
     bool is_recording;
@@ -43,7 +44,7 @@ struct cuda_device {
     float *partial;
     size_t partial_bytes;
     int *counters;
-    struct workspace sample_memory;
+    struct workspace sample_memory, sample_marks;
 };
 
 static inline struct cuda_device *cuda_of(struct device *device) {
@@ -52,6 +53,10 @@ static inline struct cuda_device *cuda_of(struct device *device) {
 
 /* Makes `w` hold `bytes`, zeroed where it is new. Ops may call it while a recording is made. */
 enum op_status cuda_workspace(struct cuda_device *cuda, struct workspace *w, size_t bytes);
+
+/* sample.cu: its memory for passes with so many rows of logits. */
+size_t sample_bytes(int n_outputs, int vocab);
+enum op_status sample_open(struct cuda_device *cuda, int n_outputs, int vocab);
 
 /* roof.cu */
 double cuda_read_speed(struct device *device);

@@ -14,6 +14,12 @@
 enum { LEAST_CAPABILITY = 75 };
 static const size_t STAGING_BYTES = 4 << 20, BOX_BYTES = 64 << 10;
 
+/* What the card lacks when our context stands is the context's and other programs'; more than this
+ * is never ours. */
+static const size_t MOST_CONTEXT_BYTES = (size_t)1 << 30;
+/* Code that is loaded when it is first used (cuBLASLt's too), and recordings: NOTES.md. */
+static const size_t LATER_BYTES = (size_t)16 << 20;
+
 struct recording {
     cudaGraph_t graph;
     cudaGraphExec_t executable; /* NULL: of nothing */
@@ -129,7 +135,7 @@ static enum op_status cuda_collect(struct device *device, int box, const void **
 static void cuda_memory(struct device *device, struct device_memory *out) {
     size_t free_bytes = 0, total_bytes = 0;
     cuda_status(cuda_of(device), cudaMemGetInfo(&free_bytes, &total_bytes));
-    *out = {total_bytes, free_bytes};
+    *out = {total_bytes, free_bytes, cuda_of(device)->own_bytes + LATER_BYTES};
 }
 
 /* ---- weights ---- */
@@ -304,6 +310,7 @@ static void cuda_close(struct device *device) {
     matmul_close(cuda);
     attention_close(cuda);
     workspace_free(&cuda->sample_memory);
+    workspace_free(&cuda->sample_marks);
     for (int i = 0; i < 2; i++) {
         if (cuda->arrived[i]) cudaEventDestroy(cuda->arrived[i]);
         cudaFreeHost(cuda->boxes[i]);
@@ -364,12 +371,16 @@ static enum op_status check_card(struct cuda_device *cuda, char *reason, size_t 
                  card.name, card.major, card.minor);
         return OP_NOT_SUPPORTED;
     }
+    /* code for an older card, translated by the driver, has no more than that card */
+    if (any.ptxVersion < cuda->capability) cuda->capability = any.ptxVersion;
     return OP_OK;
 }
 
 static enum op_status take_resources(struct cuda_device *cuda, char *reason, size_t room) {
-    enum op_status status =
-        cuda_status(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
+    size_t total = 0, before = 0, after = 0;
+    enum op_status status = cuda_status(cuda, cudaMemGetInfo(&before, &total));
+    if (status == OP_OK)
+        status = cuda_status(cuda, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking));
     if (status == OP_OK)
         status = cuda_status(cuda, cudaHostAlloc(&cuda->staging, STAGING_BYTES, 0));
     for (int i = 0; i < 2 && status == OP_OK; i++) {
@@ -381,11 +392,23 @@ static enum op_status take_resources(struct cuda_device *cuda, char *reason, siz
     if (status == OP_OK) status = attention_open(cuda);
     if (status == OP_OK) status = loader_open(cuda);
     if (status == OP_OK) status = matmul_open(cuda);
+    if (status == OP_OK) status = cuda_status(cuda, cudaMemGetInfo(&after, &total));
+    const size_t context = total - before;
+    cuda->own_bytes = (context < MOST_CONTEXT_BYTES ? context : MOST_CONTEXT_BYTES) +
+                      (after < before ? before - after : 0);
     if (status == OP_NO_MEMORY)
         refuse(reason, room, "the GPU has too little free memory to begin with");
     else if (status != OP_OK)
         refuse(reason, room, "the GPU fails");
     return status;
+}
+
+static size_t cuda_work_bytes(int n_outputs, int vocab) {
+    return sample_bytes(n_outputs, vocab);
+}
+
+static enum op_status cuda_take_work(struct device *device, int n_outputs, int vocab) {
+    return sample_open(cuda_of(device), n_outputs, vocab);
 }
 
 static const struct device cuda_functions = {
@@ -398,6 +421,8 @@ static const struct device cuda_functions = {
     .release = cuda_release,
     .upload = cuda_upload,
     .download = cuda_download,
+    .work_bytes = cuda_work_bytes,
+    .take_work = cuda_take_work,
     .weight_format = cuda_weight_format,
     .load = cuda_load,
     .find_not_finite = cuda_find_not_finite,
@@ -428,7 +453,8 @@ enum op_status qwen_chat_cuda_open(struct device **out, const struct device_cuda
     cuda->index = options->index;
     status = check_card(cuda, reason, room);
     /* bfloat16 products begin with compute capability 8.0 */
-    if (cuda->capability < 80 && cuda->base.activation == FORMAT_BF16)
+    cuda->base.has_bf16 = cuda->capability >= 80;
+    if (!cuda->base.has_bf16 && cuda->base.activation == FORMAT_BF16)
         cuda->base.activation = FORMAT_F16;
     if (status == OP_OK) status = take_resources(cuda, reason, room);
     if (status != OP_OK) {

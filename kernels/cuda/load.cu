@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-    MOST_READERS = 16,
+    MOST_READERS = 12,      /* more only contend; three quarters of the cores are enough */
     BUFFERS = 2,            /* of each reader: one is filled while the card fetches the other */
     BUFFER_BYTES = 4 << 20, /* more than the largest piece */
     QUEUE = 8,              /* loads that wait; the caller waits when there are more */
@@ -94,11 +94,19 @@ struct piece {
     size_t first, n; /* blocks of it */
 };
 
-static enum op_status make_buffer(struct cuda_device *cuda, struct buffer *b) {
-    enum op_status status = cuda_status(
-        cuda, cudaHostAlloc((void **)&b->pinned, BUFFER_BYTES, cudaHostAllocDefault));
-    if (status == OP_OK)
-        status = cuda_status(cuda, cudaEventCreateWithFlags(&b->is_free, cudaEventDisableTiming));
+/* Those of a reader, where they are not there yet. */
+static enum op_status make_buffers(struct reader *r) {
+    struct cuda_device *cuda = r->loader->cuda;
+    enum op_status status = OP_OK;
+    for (int i = 0; i < BUFFERS && status == OP_OK; i++) {
+        struct buffer *b = &r->buffers[i];
+        if (b->is_free) continue;
+        status = cuda_status(
+            cuda, cudaHostAlloc((void **)&b->pinned, BUFFER_BYTES, cudaHostAllocDefault));
+        if (status == OP_OK)
+            status =
+                cuda_status(cuda, cudaEventCreateWithFlags(&b->is_free, cudaEventDisableTiming));
+    }
     return status;
 }
 
@@ -115,8 +123,7 @@ static enum op_status send(struct reader *r, const struct piece *piece) {
     const bool is_same = l->format == act;
     enum op_status status = OP_OK;
     r->next = (r->next + 1) % BUFFERS;
-    if (!b->is_free) status = make_buffer(cuda, b);
-    if (status == OP_OK && !is_same && !b->device)
+    if (!is_same && !b->device)
         status = cuda_status(cuda, cudaMalloc((void **)&b->device, BUFFER_BYTES));
     if (status == OP_OK) status = cuda_status(cuda, cudaEventSynchronize(b->is_free));
     if (status != OP_OK) return status;
@@ -153,6 +160,7 @@ static void *reader_main(void *arg) {
     struct loader *l = r->loader;
     struct piece piece;
     cudaSetDevice(l->cuda->index);
+    if (make_buffers(r) != OP_OK) return NULL; /* too little pinned memory: the others do it */
     pthread_mutex_lock(&l->lock);
     while (!l->is_closing) {
         if (!take_piece(l, &piece)) {
@@ -191,10 +199,15 @@ enum op_status loader_open(struct cuda_device *cuda) {
     return cuda_status(cuda, cudaMalloc((void **)&l->first_bad, sizeof *l->first_bad));
 }
 
-/* Threads and buffers exist from the first load to the next sync(). */
+/* Threads and buffers exist from the first load to the next sync(). The first reader's buffers are
+ * made here, so that there is one at least; the others make their own while it works. */
 static enum op_status start_readers(struct loader *l) {
+    l->readers[0].loader = l;
+    const enum op_status status = make_buffers(&l->readers[0]);
+    if (status != OP_OK) return status;
     const long n_cores = sysconf(_SC_NPROCESSORS_ONLN);
-    const int n = n_cores < 1 ? 1 : n_cores > MOST_READERS ? MOST_READERS : (int)n_cores;
+    const long wanted = (n_cores * 3 + 3) / 4;
+    const int n = wanted < 1 ? 1 : wanted > MOST_READERS ? MOST_READERS : (int)wanted;
     for (; l->n_readers < n; l->n_readers++) {
         struct reader *r = &l->readers[l->n_readers];
         r->loader = l;

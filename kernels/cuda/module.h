@@ -13,10 +13,15 @@ extern "C" {
 #define DEVICE_CUDA_MODULE "qwen-chat-cuda.so"
 #define DEVICE_CUDA_SYMBOL "qwen_chat_cuda_open"
 
-/* A module built from other headers does not fit: their sizes tell most of them apart. */
-#define DEVICE_CUDA_ABI                                                                            \
-    ((unsigned)(sizeof(struct device) * 10007 + sizeof(struct ops) * 101 +                         \
-                sizeof(struct op_qkv) * 7 + N_FORMATS))
+/* A module of another version, or built from other headers, does not fit; the sizes tell most of
+ * those apart. */
+static inline unsigned device_cuda_abi(void) {
+    unsigned abi = (unsigned)(sizeof(struct device) * 10007 + sizeof(struct ops) * 101 +
+                              sizeof(struct op_qkv) * 7 + N_FORMATS);
+    for (const char *c = QWEN_CHAT_VERSION; *c; c++) abi = abi * 31 + (unsigned char)*c;
+    return abi;
+}
+#define DEVICE_CUDA_ABI device_cuda_abi()
 
 struct device_cuda_options {
     unsigned abi;           /* DEVICE_CUDA_ABI */

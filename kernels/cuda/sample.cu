@@ -415,20 +415,44 @@ static size_t place(size_t *end, size_t bytes) {
     return at;
 }
 
-/* Memory for R rows of V, zeroed. A recording keeps its pointers, so what was given out stays. */
-static enum op_status room_for(struct cuda_device *cuda, int n_rows, int vocab,
-                               struct sample_room *out) {
-    const size_t rows = (size_t)n_rows, n_slices = rows * SLICES;
+static size_t marks_bytes(int n_rows, int vocab) {
+    return (size_t)n_rows * (size_t)vocab * sizeof(int);
+}
+
+/* The rest of the room of R rows in memory at `memory`, which may be NULL; its bytes. */
+static size_t lay_out(char *memory, int n_rows, struct sample_room *out) {
+    const size_t n_slices = (size_t)n_rows * SLICES;
     size_t end = 0;
-    const size_t marks = place(&end, rows * (size_t)vocab * sizeof(int));
     const size_t slices = place(&end, n_slices * sizeof(struct sample_slice));
     const size_t kept = place(&end, n_slices * SHORT_K * sizeof(float));
     const size_t kept_ids = place(&end, n_slices * SHORT_K * sizeof(int));
-    enum op_status status = cuda_workspace(cuda, &cuda->sample_memory, end);
+    if (!memory) return end;
+    out->slices = (struct sample_slice *)(memory + slices);
+    out->kept = (float *)(memory + kept);
+    out->kept_ids = (int *)(memory + kept_ids);
+    return end;
+}
+
+size_t sample_bytes(int n_outputs, int vocab) {
+    return marks_bytes(n_outputs, vocab) + lay_out(NULL, n_outputs, NULL);
+}
+
+enum op_status sample_open(struct cuda_device *cuda, int n_outputs, int vocab) {
+    const enum op_status status =
+        cuda_workspace(cuda, &cuda->sample_marks, marks_bytes(n_outputs, vocab));
     if (status != OP_OK) return status;
-    char *memory = (char *)cuda->sample_memory.at;
-    *out = {(int *)(memory + marks), (struct sample_slice *)(memory + slices),
-            (float *)(memory + kept), (int *)(memory + kept_ids)};
+    return cuda_workspace(cuda, &cuda->sample_memory, lay_out(NULL, n_outputs, NULL));
+}
+
+/* Memory for R rows of V, already there where sample_open() knew of so many. A recording keeps its
+ * pointers, so what was given out stays. Marks are zero between passes of whatever R: nothing else
+ * lies in their memory. */
+static enum op_status room_for(struct cuda_device *cuda, int n_rows, int vocab,
+                               struct sample_room *out) {
+    const enum op_status status = sample_open(cuda, n_rows, vocab);
+    if (status != OP_OK) return status;
+    out->marks = (int *)cuda->sample_marks.at;
+    lay_out((char *)cuda->sample_memory.at, n_rows, out);
     return OP_OK;
 }
 

@@ -3,7 +3,7 @@
  * said when a context does not fit. A run is a child process, so that peaks do not add up. With
  * an argument, that model is measured too.
  */
-#include "engine/engine.h"
+#include "engine/plan.h"
 #include "tests/support/is_sanitized.h"
 #include "tests/support/make_checkpoint.h"
 
@@ -138,7 +138,7 @@ static void what_does_not_fit_is_said_with_what_would(void **state) {
                      0);
     struct engine_options options = {.model = folder, .threads = 1, .kv_format = FORMAT_F16};
 
-    assert_int_equal(engine_plan(&options, &plan, &err), 0);
+    assert_int_equal(engine_plan(&options, NULL, &plan, &err), 0);
     assert_int_equal(plan.context_tokens, 1000000);
     assert_int_equal(plan.kv_bytes, 1000000 * plan.kv_bytes_per_token);
     assert_int_equal(plan.total_bytes, plan.weights_bytes + plan.kv_bytes + plan.activations_bytes +
@@ -147,11 +147,11 @@ static void what_does_not_fit_is_said_with_what_would(void **state) {
 
     /* room for about half of that context: taken as it is, refused where all is asked for */
     options.memory_bytes = plan.total_bytes - plan.kv_bytes / 2;
-    assert_int_equal(engine_plan(&options, &plan, &err), 0);
+    assert_int_equal(engine_plan(&options, NULL, &plan, &err), 0);
     assert_in_range(plan.context_tokens, 400000, 600000);
     assert_true(plan.total_bytes <= options.memory_bytes);
     options.context_tokens = 1000000;
-    assert_int_equal(engine_plan(&options, &larger, &err), 0); /* a plan may not fit */
+    assert_int_equal(engine_plan(&options, NULL, &larger, &err), 0); /* a plan may not fit */
     assert_true(larger.total_bytes > larger.available_bytes);
     assert_true(is_refused(&options, &err));
     assert_int_equal(err.kind, ERR_MEMORY);
@@ -166,6 +166,84 @@ static void what_does_not_fit_is_said_with_what_would(void **state) {
     assert_int_equal(err.kind, ERR_MEMORY);
     assert_null(strstr(err.text, "fits"));
     remove_folder(folder);
+}
+
+/* ---- a GPU that is not there ---- */
+
+static const uint64_t GB = 1000000000;
+
+static size_t fake_work(int n_outputs, int vocab) {
+    return (size_t)n_outputs * (size_t)vocab * 4;
+}
+
+static struct device_facts card_of(uint64_t bytes) {
+    const uint64_t own = GB / 2;
+    return (struct device_facts){.is_gpu = true,
+                                 .has_bf16 = true,
+                                 .free_bytes = bytes - own,
+                                 .own_bytes = own,
+                                 .work_bytes = fake_work};
+}
+
+/* Qwen2.5-7B by its shape, on a card of so many bytes: what plan_check() says, or "". */
+static struct memory_plan plan_7b(uint64_t card, uint64_t budget, int context, char said[1024]) {
+    const struct engine_options options = {.model = "tests/shapes/qwen2.5-7b",
+                                           .random_weights = "",
+                                           .kv_format = FORMAT_F16,
+                                           .max_sequences = 1,
+                                           .context_tokens = context,
+                                           .gpu_memory_bytes = budget};
+    const struct device_facts facts = card_of(card);
+    struct checkpoint *c;
+    struct plan plan;
+    struct err err = {0};
+    if (plan_open_checkpoint(&c, &options, &err) != 0 ||
+        plan_make(&plan, &options, c, &facts, &err) != 0)
+        fail_msg("%s", err.text);
+    assert_int_equal(plan.activation, FORMAT_BF16);
+    int result = plan_check(&plan, checkpoint_config(c), &err);
+    snprintf(said, 1024, "%s", result == 0 ? "" : err.text);
+    if (result != 0) assert_int_equal(err.kind, ERR_MEMORY);
+    checkpoint_close(c);
+    return plan.memory;
+}
+
+static void a_gpu_is_planned(void **state) {
+    (void)state;
+    enum { KV_BYTES = 2 * 28 * 4 * 128 * 2 + 4 };
+    char said[1024];
+    struct memory_plan p = plan_7b(80 * GB, 0, 0, said);
+    assert_string_equal(said, "");
+    assert_int_equal(p.context_tokens, 32768);
+    assert_int_equal(p.kv_bytes_per_token, KV_BYTES);
+    assert_int_equal(p.kv_bytes, 32768ull * KV_BYTES);
+    assert_in_range(p.weights_bytes, 15231ull * 1000000, 15233ull * 1000000); /* 7.616 G, bf16 */
+    assert_int_equal(p.program_bytes, GB / 2);
+    assert_int_equal(p.total_bytes,
+                     p.weights_bytes + p.kv_bytes + p.activations_bytes + p.program_bytes);
+    assert_int_equal(p.available_bytes, 80 * GB - (80 * GB - GB / 2) / 64);
+    const uint64_t beside = p.total_bytes - p.kv_bytes;
+
+    /* on a card of 17 GB fewer tokens fit, and asking for all is refused with as many */
+    struct memory_plan small = plan_7b(80 * GB, 17 * GB, 0, said);
+    assert_string_equal(said, "");
+    assert_int_equal(small.available_bytes, 17 * GB);
+    assert_true(small.total_bytes <= 17 * GB);
+    const int expected = (int)((17 * GB - beside) / KV_BYTES);
+    assert_in_range(small.context_tokens, expected - 64, expected + 512);
+    plan_7b(80 * GB, 17 * GB, 32768, said);
+    const char *named = strstr(said, "is missing; a context of ");
+    assert_non_null(named);
+    assert_int_equal(atoi(named + strlen("is missing; a context of ")), small.context_tokens);
+    plan_7b(80 * GB, 17 * GB, small.context_tokens, said);
+    assert_string_equal(said, "");
+
+    /* nothing fits 12 GB; a budget above what is free does not help a card of 8 GB */
+    plan_7b(80 * GB, 12 * GB, 0, said);
+    assert_non_null(strstr(said, "the model needs "));
+    assert_null(strstr(said, "fits"));
+    plan_7b(8 * GB, 24 * GB, 0, said);
+    assert_non_null(strstr(said, "is missing"));
 }
 
 static void a_short_chat_takes_little_of_a_long_context(void **state) {
@@ -199,6 +277,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(the_plan_is_near_on_random_models),
         cmocka_unit_test(the_plan_is_near_on_the_starter),
         cmocka_unit_test(what_does_not_fit_is_said_with_what_would),
+        cmocka_unit_test(a_gpu_is_planned),
         cmocka_unit_test(a_short_chat_takes_little_of_a_long_context),
     };
     starter = argc > 1 && argv[1][0] ? argv[1] : NULL;

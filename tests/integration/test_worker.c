@@ -223,6 +223,32 @@ static void test_bench(void **state) {
     worker_stop(w);
 }
 
+/* The roof is measured by itself only where somebody wants it, and only once it is quiet. */
+static void test_read_speed(void **state) {
+    struct worker *w = start(path);
+    struct buf text = {0};
+    (void)state;
+    worker_want_read_speed(w); /* too early: nothing is open */
+    assert_int_equal(wait_until_open(w), WORKER_READY);
+    assert_true(worker_memory_bytes(w) > 0);
+    assert_true(worker_memory_bytes(w) < worker_info(w)->device_bytes);
+    nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 500000000}, NULL);
+    assert_true(worker_read_speed(w) == 0);
+    worker_want_read_speed(w);
+    uint64_t id = ask(w, &hello, 1, NULL, 4);
+    struct worker_event end = wait_for_end(w, id, &text);
+    worker_event_release(&end);
+    assert_in_range(worker_load(w).n_drawn, 1, 4);
+    assert_true(worker_read_speed(w) == 0);
+    for (double begin = clock_seconds(); worker_read_speed(w) == 0;) {
+        if (clock_seconds() - begin > 20) fail_msg("the roof was not measured");
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    }
+    assert_true(worker_read_speed(w) > 1e8);
+    buf_release(&text);
+    worker_stop(w);
+}
+
 static void test_stop_in_bench(void **state) {
     static const struct bench_test test = {200, 0, 0, 1};
     (void)state;
@@ -294,7 +320,7 @@ int main(void) {
         cmocka_unit_test(test_cancel),        cmocka_unit_test(test_both_at_once),
         cmocka_unit_test(test_too_long),      cmocka_unit_test(test_no_model),
         cmocka_unit_test(test_stop),          cmocka_unit_test(test_bench),
-        cmocka_unit_test(test_stop_in_bench),
+        cmocka_unit_test(test_stop_in_bench), cmocka_unit_test(test_read_speed),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

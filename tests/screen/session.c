@@ -2,6 +2,7 @@
 #include "tests/screen/session.h"
 
 #include "app/config.h"
+#include "app/language.h"
 #include "engine/base/io.h"
 #include "ui/skins.h"
 
@@ -48,6 +49,7 @@ static int run(void *ud) {
         fprintf(stderr, "%s\n", err.text);
         return (int)err.kind;
     }
+    language_open(&config);
     int code = s->skin ? s->skin(&config) : plain_run(&config);
     config_release(&config);
     return code;
@@ -118,6 +120,12 @@ void session_expect_exit(struct session *s, int code) {
     }
     assert_true(pty_has_modes_of_before(&s->pty));
     pty_end(&s->pty);
+}
+
+void session_leave(struct session *s) {
+    session_expect_last(s, ">");
+    session_type(s, "\x04");
+    session_expect_exit(s, 0);
 }
 
 void session_remove(struct session *s) {

@@ -28,6 +28,8 @@ void session_expect_gone(struct session *s, const char *text);
 void session_expect_last(struct session *s, const char *row);
 /* The end: its exit code, and the terminal as it was. */
 void session_expect_exit(struct session *s, int code);
+/* Ctrl-D at the empty prompt, and session_expect_exit() with 0. */
+void session_leave(struct session *s);
 void session_remove(struct session *s);
 
 /* How often `text` stands in the conversations on disk. */

@@ -39,7 +39,7 @@ text() { tm send-keys -t main -l "$1"; }
 
 # the command line of the pane, with further flags
 chat() {
-  echo "env -u NO_COLOR HOME=$home XDG_DATA_HOME= XDG_STATE_HOME= XDG_CONFIG_HOME= LC_ALL=C.UTF-8 \
+  echo "env -u NO_COLOR QWEN_CHAT_DEVICE=cpu HOME=$home XDG_DATA_HOME= XDG_STATE_HOME= XDG_CONFIG_HOME= LC_ALL=C.UTF-8 \
     '$program' -m '$model' --temp 0 -n 80 $* 2>'$folder/errors'; code=\$?; echo left with \$code; sleep 60"
 }
 
@@ -51,6 +51,7 @@ keys Enter
 wait_for 60 'answering'
 wait_for 90 '^  \[1\]'                       # a code block, laid out
 wait_for 90 'tok/s; prompt'
+sleep 2                                       # it is read; the roof is measured meanwhile
 text '/help'                                  # a view, and out of it
 keys Enter
 wait_for 5 'Enter types it'
@@ -77,7 +78,7 @@ keys Enter
 wait_for 5 'sampling.max_tokens  2000'
 text 'Tell me a long story about a river.'
 keys Enter
-wait_for 60 'tok/s  +answering'
+wait_for 60 'tok/s .* % of the roof .*answering'
 keys C-c
 wait_for 10 'interrupted; seed'
 text '/set max_tokens 80'
@@ -86,13 +87,26 @@ wait_for 5 'sampling.max_tokens  80'
 text '/regen'
 keys Enter
 wait_for 90 'length; seed|stop; seed'
-text '/set temperature 0.7'
+text '/set tempe'
+keys Tab
+wait_for 5 '^> /set temperature'
+text '0.7'
 keys Enter
 wait_for 5 'sampling.temperature  0.7'
-text '/bench -p 16 -n 4 -r 1'
+text '/bench -p 16 -n 4 -r 1'                 # a view of its own; what it measured stays
 keys Enter
-wait_for 60 'tg4'
+wait_for 60 'Esc or Ctrl-C stops it'
+wait_for 60 '^tg4 .* %.*█'
 wait_for 60 ' ready'
+keys Escape
+wait_for 5 '> /bench -p 16'
+text '/bench -r 50'                           # and stopped between two passes
+keys Enter
+wait_for 20 '% *$|left *$'
+keys Escape
+wait_for 10 'the bench was stopped'
+keys Escape
+wait_for 5 '> /bench -r 50'
 keys C-d
 wait_for 10 'Resume with: qwen-chat --resume='
 wait_for 5 'left with 0'

@@ -35,12 +35,6 @@ static int unmake(void **state) {
     return 0;
 }
 
-static void leave(void) {
-    session_expect_last(&s, ">");
-    session_type(&s, "\x04");
-    session_expect_exit(&s, 0);
-}
-
 /* --- entering --------------------------------------------------------------------------------- */
 
 /* The alternate screen is left, and what was said stands on the normal one with the way back. */
@@ -63,7 +57,7 @@ static void test_life(void **state) {
     s.args[0] = "--resume";
     session_start(&s);
     session_expect(&s, "> hello\n\nanswer");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"hello\""), 1);
 }
 
@@ -90,8 +84,158 @@ static void test_queue(void **state) {
     session_expect(&s, "interrupted");
     session_expect_last(&s, "> four");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"role\":\"user\""), 3);
+}
+
+/* The status line says how fast the answer comes, and how near to the memory's limit that is. */
+/* The colour of the first cell whose text is `c`; -1: the terminal's own. */
+static int color_of(uint32_t c) {
+    pty_update(&s.pty);
+    for (int row = 0; row < s.pty.rows; row++)
+        for (int column = 0; column < s.pty.columns; column++) {
+            VTermScreenCell cell;
+            vterm_screen_get_cell(s.pty.screen, (VTermPos){.row = row, .col = column}, &cell);
+            if (cell.chars[0] == c)
+                return VTERM_COLOR_IS_INDEXED(&cell.fg) ? cell.fg.indexed.idx : -1;
+        }
+    fail_msg("U+%04X is not on the screen", c);
+    return -1;
+}
+
+/* One colour of one's own, on terminals with 256, 8 and no colours; changed while it runs. */
+static void test_colors(void **state) {
+    (void)state;
+    static const char *const answers[] = {"> §\n\n`¶`", NULL};
+    static const struct {
+        const char *term;
+        int own, theme, changed;
+    } cases[] = {{"xterm-256color", 171, 6, 196}, {"xterm", 5, 6, 1}, {"vt220", -1, -1, -1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        unmake(NULL);
+        make(NULL);
+        fake_worker.answers = answers;
+        s.term = cases[i].term;
+        setenv("QWEN_CHAT_COLOR_CODE", "#d75fff", 1);
+        session_start(&s);
+        session_type(&s, "go\r");
+        session_expect(&s, "seed");
+        pty_settle(&s.pty);
+        assert_int_equal(color_of(0xB6), cases[i].own);   /* code */
+        assert_int_equal(color_of(0xA7), cases[i].theme); /* a quote has the theme's */
+        session_type(&s, "/set colors.code #ff0000\r");
+        session_expect(&s, "\"#ff0000\"");
+        pty_settle(&s.pty);
+        assert_int_equal(color_of(0xB6), cases[i].changed);
+        session_type(&s, "/set theme mono\r");
+        session_expect(&s, "interface.theme  mono");
+        pty_settle(&s.pty);
+        assert_int_equal(color_of(0xB6), -1);
+        session_leave(&s);
+    }
+    unsetenv("QWEN_CHAT_COLOR_CODE");
+}
+
+/* The menu of completions: Tab, Shift-Tab and the arrows walk it, Enter takes, Escape and Ctrl-C
+ * leave, any other key does what it always does. */
+static void test_menu(void **state) {
+    (void)state;
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/s\t");
+    session_expect(&s, "Tab walks");
+    session_expect(&s, "/search");
+    session_type(&s, "\t\t\r"); /* the second one */
+    session_expect_last(&s, "> /set");
+    session_expect_gone(&s, "Tab walks");
+    session_type(&s, "temperature 0.5\r"); /* a blank is there already */
+    session_expect(&s, "sampling.temperature  0.5");
+    session_type(&s, "/s\t\033[Z\r"); /* backwards: the last one */
+    session_expect_last(&s, "> /stats");
+    session_type(&s, "\x15/s\t");
+    session_expect(&s, "Tab walks");
+    session_type(&s, "\033[B\033[C\033[D\r"); /* the first one, there and back */
+    session_expect_last(&s, "> /system");
+    session_type(&s, "\x15/s\t");
+    session_expect(&s, "Tab walks");
+    session_type(&s, "\t\033");
+    session_expect_gone(&s, "Tab walks");
+    session_expect_last(&s, "> /s");
+    session_type(&s, "\t\t");
+    session_expect(&s, "Tab walks");
+    session_type(&s, "\x03");
+    session_expect_gone(&s, "Tab walks");
+    session_expect_last(&s, "> /s");
+    session_type(&s, "\t\t\taved\r"); /* typed on: nothing was taken */
+    session_expect(&s, "unknown command /saved");
+    session_type(&s, "a /s\x01\x04\x04\x05\t\t\r"); /* in the middle of what stands there */
+    session_expect_last(&s, "> /system");
+    session_type(&s, "\x15");
+    session_leave(&s);
+}
+
+/* Files: the folder is not said again and again; a folder that is taken gets no blank. */
+static void test_menu_of_files(void **state) {
+    (void)state;
+    char path[160], line[200];
+    session_start(&s);
+    session_expect(&s, "ready");
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/note %d.txt", s.folder, i);
+        assert_int_equal(io_write_atomic(path, 0600, "x", 1, NULL), 0);
+    }
+    snprintf(path, sizeof path, "%s/note more", s.folder);
+    assert_int_equal(io_make_folders(path, 0700, NULL), 0);
+    snprintf(line, sizeof line, "/attach %s/no\t\t", s.folder);
+    session_type(&s, line);
+    session_expect(&s, "\nnote 0.txt  note 1.txt  note 2.txt  note more/");
+    session_type(&s, "\033[Z\r");
+    snprintf(line, sizeof line, "> /attach %s/note more/", s.folder);
+    session_expect_last(&s, line);
+    session_type(&s, "\x15");
+    session_leave(&s);
+}
+
+/* Three quotation marks take three columns or six: where the cursor stands behind them shows what
+ * ncurses counts. */
+static void test_ambiguous_width(void **state) {
+    (void)state;
+    static const char *const widths[] = {"auto", "narrow", "wide"};
+    for (int i = 0; i < 3; i++) {
+        int row, column;
+        unmake(NULL);
+        make(NULL);
+        s.args[0] = "--ambiguous-width";
+        s.args[1] = widths[i];
+        session_start(&s);
+        session_type(&s, "“““");
+        pty_settle(&s.pty);
+        session_type(&s, "\x01"); /* away, and back by a movement of the cursor */
+        pty_settle(&s.pty);
+        session_type(&s, "\x05");
+        pty_settle(&s.pty);
+        pty_cursor(&s.pty, &row, &column);
+        assert_int_equal(column, i == 2 ? 2 + 6 : 2 + 3);
+        kill(s.pty.pid, SIGTERM);
+        session_expect_exit(&s, 128 + SIGTERM);
+    }
+}
+
+static void test_speed(void **state) {
+    (void)state;
+    fake_worker.answers = slow_answer;
+    fake_worker.tokens_per_second = 20;
+    fake_worker.read_speed = 100e6 * 20; /* 20 times the weights a second, a little less */
+    s.columns = 110;
+    session_start(&s);
+    session_expect(&s, "RAM 200M/8.0G");
+    session_type(&s, "go\r");
+    session_expect(&s, "tok/s  ");
+    session_expect(&s, " % of the roof  RAM 200M/8.0G");
+    session_type(&s, "\x03");
+    session_expect(&s, "interrupted");
+    session_expect_gone(&s, "of the roof");
+    session_leave(&s);
 }
 
 static void test_questions(void **state) {
@@ -115,7 +259,7 @@ static void test_questions(void **state) {
     session_expect_last(&s, "edit> hello");
     session_type(&s, " again\r");
     session_expect(&s, "> hello again\n\nanswer");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"hello again\""), 1);
 }
 
@@ -128,7 +272,7 @@ static void test_external_editor(void **state) {
     session_expect(&s, "> a final\n  of two lines");
     session_type(&s, "\r");
     session_expect(&s, "seed");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"a final\\nof two lines"), 1);
     setenv("VISUAL", "false", 1);
     session_start(&s);
@@ -136,7 +280,7 @@ static void test_external_editor(void **state) {
     session_expect(&s, "did not end well");
     session_expect_last(&s, "> kept");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
     unsetenv("VISUAL");
 }
 
@@ -152,7 +296,7 @@ static void test_paste(void **state) {
     session_expect_last(&s, "  line 300 of the paste");
     session_type(&s, "\r");
     session_expect(&s, "seed");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"line 1 of the paste\\nline 2"), 1);
     buf_release(&text);
 }
@@ -194,7 +338,7 @@ static void test_scrolling(void **state) {
     session_expect_last(&s, "> x");
     session_expect_gone(&s, "2/2");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
 }
 
 /* --- conversations and views ------------------------------------------------------------------ */
@@ -232,7 +376,7 @@ static void test_conversations(void **state) {
     session_expect(&s, "deleted: ");
     session_type(&s, "\033");
     session_expect_gone(&s, "Conversations");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "about pears"), 0);
     assert_int_equal(session_count_on_disk(&s, "\"kind\":\"title\",\"text\":\"old fruit\""), 1);
 }
@@ -251,7 +395,7 @@ static void test_branches(void **state) {
     session_expect(&s, "Branches");
     session_type(&s, "\033[H\r");
     session_expect(&s, "> one\n\nfirst answer");
-    leave();
+    session_leave(&s);
 }
 
 /* The clipboard gets the source text; a file goes with the next message. */
@@ -276,7 +420,7 @@ static void test_copy_and_attach(void **state) {
     assert_non_null(strstr(s.pty.bytes.data, "\033]52;c;aW50IHg7Cg==\a"));
     session_type(&s, "/copy 2\r");
     session_expect(&s, "no code block 2");
-    leave();
+    session_leave(&s);
     assert_int_equal(
         session_count_on_disk(&s, "notes.txt:\\n```\\nsecret notes\\n```\\n\\nread it"), 1);
 }
@@ -301,7 +445,7 @@ static void test_settings(void **state) {
     session_expect(&s, "sampling.top_k              7");
     session_type(&s, "\033");
     session_expect_gone(&s, "Options");
-    leave();
+    session_leave(&s);
     assert_int_equal(io_read_file(path, 1 << 16, &file, NULL), 0);
     assert_string_equal(file.data,
                         "# mine\nsampling:\n    temperature: 0.25\n    top_k: 7   # few\n"
@@ -341,7 +485,7 @@ static void test_interrupt_streaming(void **state) {
     session_expect(&s, "streaming 你");
     session_type(&s, "\x03");
     session_expect(&s, "interrupted");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"partial\":true"), 1);
     assert_int_equal(session_count_on_disk(&s, "streaming 你"), 1);
 }
@@ -392,12 +536,68 @@ static void stage_finding(void) {
     session_expect(&s, "n next");
 }
 
+static void stage_choosing(void) {
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/s\t\t");
+    session_expect(&s, "Tab walks");
+}
+
+static void stage_working(void) {
+    fake_worker.bench_stall = 3;
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/bench\r");
+    session_expect(&s, "75 %");
+}
+
 static const struct {
     const char *name;
     void (*reach)(void);
 } stages[] = {{"loading", stage_loading},     {"typing", stage_typing},
               {"searching", stage_searching}, {"asking", stage_asking},
-              {"streaming", stage_streaming}, {"finding", stage_finding}};
+              {"streaming", stage_streaming}, {"finding", stage_finding},
+              {"working", stage_working},     {"choosing", stage_choosing}};
+
+/* Work in a view: stopped by Escape or Ctrl-C, and what it had measured stays. */
+static void test_work(void **state) {
+    (void)state;
+    static const char *const stops[] = {"\033", "\x03", "q"};
+    for (size_t i = 0; i < sizeof stops / sizeof *stops; i++) {
+        unmake(NULL);
+        make(NULL);
+        stage_working();
+        session_expect(&s, "pp512  1000.00 ± 0.00");
+        session_expect(&s, "working");
+        session_type(&s, "x"); /* no key of it */
+        session_type(&s, stops[i]);
+        session_expect(&s, "the bench was stopped");
+        session_expect(&s, "Esc closes");
+        session_expect(&s, "ready");
+        session_type(&s, stops[i]);
+        session_expect_gone(&s, "Esc closes");
+        session_expect(&s, "> /bench\n\ntest");
+        session_expect(&s, "pp512  1000.00 ± 0.00");
+        session_expect(&s, "the bench was stopped");
+        session_type(&s, "hello\r");
+        session_expect(&s, "answer");
+        session_leave(&s);
+    }
+    stage_working(); /* the end of the program stops it too, and its table is printed */
+    kill(s.pty.pid, SIGTERM);
+    session_expect(&s, "pp512  1000.00 ± 0.00");
+    session_expect_exit(&s, 128 + SIGTERM);
+}
+
+/* What is wrong with the flags is said, and no view opens. */
+static void test_work_refused(void **state) {
+    (void)state;
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_type(&s, "/bench -r 0\r");
+    session_expect(&s, "0 is not in 1 to 100");
+    session_leave(&s);
+}
 
 static void test_signals(void **state) {
     (void)state;
@@ -472,7 +672,7 @@ static void test_terms(void **state) {
     s.term = "none-such-terminal";
     session_start(&s);
     session_expect(&s, "ready");
-    leave();
+    session_leave(&s);
     s.term = "dumb";
     session_start_unready(&s);
     session_expect(&s, ">");
@@ -484,23 +684,18 @@ static void test_terms(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, make, unmake)
-        TEST(life),
-        TEST(queue),
-        TEST(questions),
-        TEST(paste),
-        TEST(scrolling),
-        TEST(interrupts),
-        TEST(interrupt_streaming),
-        TEST(signals),
-        TEST(stop),
-        TEST(hangup),
-        TEST(no_model),
-        TEST(terms),
-        TEST(conversations),
-        TEST(branches),
-        TEST(copy_and_attach),
-        TEST(settings),
-        TEST(external_editor),
+        TEST(life),       TEST(queue),
+        TEST(speed),      TEST(ambiguous_width),
+        TEST(colors),     TEST(questions),
+        TEST(paste),      TEST(scrolling),
+        TEST(interrupts), TEST(interrupt_streaming),
+        TEST(work),       TEST(work_refused),
+        TEST(signals),    TEST(stop),
+        TEST(hangup),     TEST(no_model),
+        TEST(terms),      TEST(conversations),
+        TEST(branches),   TEST(copy_and_attach),
+        TEST(settings),   TEST(external_editor),
+        TEST(menu),       TEST(menu_of_files),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

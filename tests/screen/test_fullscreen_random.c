@@ -5,6 +5,7 @@
  */
 #include "tests/screen/session.h"
 
+#include "engine/base/io.h"
 #include "ui/skins.h"
 
 #include <setjmp.h>
@@ -97,7 +98,15 @@ static const char *const keys[] = {"a",
                                    "/export /nonexistent/x.md\r",
                                    "/seed 3\r",
                                    "/raw on\r",
-                                   "/raw off\r"};
+                                   "/raw off\r",
+                                   "/bench -p 16 -n 4\r",
+                                   "/models\r",
+                                   "/branch\r",
+                                   "/s\t\t",
+                                   "\033[Z",
+                                   "\t\033[B\r",
+                                   "/set colors.code 5\r",
+                                   "/set theme light\r"};
 
 static const char *const answers[] = {
     "# One\n\nA **bold** word, `code`, [link](https://example.org).\n\n```c\nint x; /* y */\n```\n",
@@ -201,6 +210,13 @@ static const char *const poisons[] = {
     "&#x9b;31m",
     "&#x202e;",
     "&#7;",
+    "\033[3J",
+    "\033[?1003h",
+    "\033]4;0;#ff0000\a",
+    "\033[18t\033[c",
+    "\033[2;4r\033(0",
+    "\xe2\x81\xa7",
+    "\xf3\xa0\x80\x81",
     "\v\f"};
 /* Where a poison stands: what is before it, and behind. */
 static const char *const places[][2] = {{"", ""},
@@ -222,9 +238,17 @@ static bool is_own(const char *at) {
 }
 
 static void check_bytes(const char *bytes, size_t n, const char *poison) {
-    static const char *const forbidden[] = {"\xe2\x80\xae", "\xe2\x81\xa6", "\xf3\xa0\x81",
-                                            "\xef\xbb\xbf", "\xe2\x80\x8b", "\x7f",
-                                            "\x05",         "\v",           "\f"};
+    static const char *const forbidden[] = {"\xe2\x80\xae",
+                                            "\xe2\x81\xa6",
+                                            "\xe2\x81\xa7",
+                                            "\xf3\xa0\x81",
+                                            "\xf3\xa0\x80",
+                                            "\xef\xbb\xbf",
+                                            "\xe2\x80\x8b",
+                                            "\x7f",
+                                            "\x05",
+                                            "\v",
+                                            "\f"};
     for (size_t i = 0; i < n; i++) {
         if (bytes[i] == '\033' && !is_own(bytes + i + 1))
             fail_msg("%s: an escape: %.20s", poison, bytes + i + 1);
@@ -248,7 +272,7 @@ static void test_hostile(void **state) {
                  poisons[i % N_POISONS], places[i / N_POISONS][1]);
         list[i] = texts[i];
     }
-    assert_true(N_POISONS * N_PLACES >= 190);
+    assert_true(N_POISONS * N_PLACES >= 200);
     session_make(&s, list);
     s.skin = fullscreen_run;
     s.args[0] = "--no-history";
@@ -277,8 +301,65 @@ static void test_hostile(void **state) {
     session_remove(&s);
 }
 
+/* The same in all other texts that come from outside: the model's name, notices, reasoning, errors,
+ * names of files in the menu and the views, titles, and what is printed on leaving. */
+static void test_hostile_elsewhere(void **state) {
+    static const char evil[] = "evil\033]0;title\a\033[2J\xe2\x80\xae\xc2\x9b"
+                               "31mend";
+    static const char *const answers_[] = {"fine", NULL}, *const thoughts_[] = {evil, NULL};
+    char path[200], line[200];
+    (void)state;
+    session_make(&s, answers_);
+    s.skin = fullscreen_run;
+    fake_worker.reasoning = thoughts_;
+    fake_worker.model_name = fake_worker.notice = evil;
+    fake_worker.answer_error.kind = ERR_OTHER;
+    snprintf(fake_worker.answer_error.text, sizeof fake_worker.answer_error.text, "%s", evil);
+    fake_worker.error_after = 30;
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/n%d%s.gguf", s.folder, i, evil);
+        assert_int_equal(io_write_atomic(path, 0600, "x", 1, NULL), 0);
+    }
+    snprintf(path, sizeof path, "%s/.local/share/qwen-chat/models", s.folder);
+    assert_int_equal(io_make_folders(path, 0700, NULL), 0);
+    snprintf(path, sizeof path, "%s/.local/share/qwen-chat/models/%s.gguf", s.folder, evil);
+    assert_int_equal(io_write_atomic(path, 0600, "x", 1, NULL), 0);
+    session_start(&s);
+    session_expect(&s, "ready");
+    session_expect(&s, "evil"); /* the notice */
+    size_t before = s.pty.bytes.n;
+    session_type(&s, "go\r");
+    session_expect(&s, "thought in");
+    session_type(&s, "\x0f");
+    snprintf(line, sizeof line, "/attach %s/n\t\t", s.folder);
+    session_type(&s, line);
+    session_expect(&s, "Tab walks");
+    session_type(&s, "\t\r"); /* it is put into the text */
+    pty_settle(&s.pty);
+    session_type(&s, "\r");
+    pty_settle(&s.pty);
+    session_type(&s, "\x15/models\r");
+    session_expect(&s, "cannot be read");
+    session_type(&s, "\r"); /* an error that names it */
+    pty_settle(&s.pty);
+    snprintf(line, sizeof line, "/save %s\r", "evil\x16\x1b]0;title\x16\x07");
+    session_type(&s, line);
+    pty_settle(&s.pty);
+    session_type(&s, "/resume\r");
+    session_expect(&s, "Conversations");
+    session_type(&s, "q");
+    session_expect_gone(&s, "Conversations");
+    check_bytes(s.pty.bytes.data + before, s.pty.bytes.n - before, "elsewhere");
+    session_type(&s, "\x04");
+    session_expect_exit(&s, 0);
+    assert_string_equal(s.pty.title, "");
+    assert_int_equal(s.pty.n_bells, 0);
+    session_remove(&s);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_hostile),
+                                       cmocka_unit_test(test_hostile_elsewhere),
                                        cmocka_unit_test(test_random)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

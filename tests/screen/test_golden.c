@@ -43,6 +43,7 @@ struct script {
     const char *reasoning[3];
     const char *args[3];
     const char *steps[12];
+    int bench_stall;
 };
 
 static const struct script scripts[] = {
@@ -68,7 +69,9 @@ static const struct script scripts[] = {
      .steps = {"One\r", "?7]", "Two\r", ".", ESC "[5~"}},
     {.name = "error", .steps = {"/sett temperature 1\r", "?did you"}},
     {.name = "set", .steps = {"/set temperature 0.5\r", "?0.5"}},
-    {.name = "menu", .steps = {"/s\t\t", "?/seed"}},
+    {.name = "menu", .steps = {"/s\t", "?/seed"}},
+    {.name = "menu-walked", .steps = {"/s\t", "?/seed", "\t\t", ESC "[Z", ESC "[B", "."}},
+    {.name = "menu-taken", .steps = {"/s\t", "?/seed", "\t\t\r", "."}},
     {.name = "search",
      .steps = {"first words\r", "?7]",
                "\x12"
@@ -97,11 +100,21 @@ static const struct script scripts[] = {
     {.name = "branches",
      .answers = {"Yes.", "No."},
      .steps = {"One?\r", "?7]", "/regen\r", ".", "/branch\r", ".", ESC "[A"}},
+    {.name = "bench", .bench_stall = 3, .steps = {"/bench\r", "?pp512", "."}},
+    {.name = "bench-done", .steps = {"/bench -p 512 -n 128 -d 0,4096\r", "?tg128", "."}},
+    {.name = "bench-left", .steps = {"/bench\r", "?tg128", ".", "\033", "."}},
     {.name = "zh",
      .answers = {"四。"},
      .reasoning = {"二加二\n等于四。"},
      .args = {"--language", "zh"},
      .steps = {"2+2?\r", ".", "/resume\r", "."}},
+    {.name = "zh-error",
+     .args = {"--language", "zh"},
+     .steps = {"/sett temperature 1\r", ".", "/set temperature x\r", "."}},
+    {.name = "zh-bench",
+     .args = {"--language", "zh"},
+     .bench_stall = 3,
+     .steps = {"/bench\r", "?pp512", "."}},
     {.name = "zh-help", .is_small = true, .args = {"--language", "zh"}, .steps = {"/help\r", "."}},
     {.name = "resized", .answers = {prose}, .steps = {"What is tea?\r", "?7]", "=7x30", "=12x60"}},
 };
@@ -176,6 +189,7 @@ static void play(const struct script *script, int rows, int columns) {
     struct session s;
     char path[128];
     session_make(&s, script->answers[0] ? script->answers : NULL);
+    fake_worker.bench_stall = script->bench_stall;
     fake_worker.reasoning = script->reasoning[0] ? script->reasoning : NULL;
     s.skin = fullscreen_run;
     s.rows = rows;

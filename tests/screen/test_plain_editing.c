@@ -35,12 +35,6 @@ static void expect_cursor(int column) {
 }
 
 /* What Ctrl-C does must be seen before more is typed: it overtakes what is in the line. */
-static void leave(void) {
-    session_expect_last(&s, ">");
-    session_type(&s, "\x04");
-    session_expect_exit(&s, 0);
-}
-
 static void test_chinese(void **state) {
     (void)state;
     session_start(&s);
@@ -62,7 +56,7 @@ static void test_chinese(void **state) {
     session_expect_last(&s, "> e\xcc\x81");
     session_type(&s, "\x7f");
     session_expect_last(&s, ">");
-    leave();
+    session_leave(&s);
 }
 
 static void test_wrapping(void **state) {
@@ -83,7 +77,7 @@ static void test_wrapping(void **state) {
     session_expect(&s, "> y一二三四五六七八九x");
     session_type(&s, "\x05z\r");
     session_expect(&s, "answer");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"y一二三四五六七八九xz"), 1);
 }
 
@@ -99,7 +93,7 @@ static void test_several_lines(void **state) {
     session_type(&s, UP);
     session_expect_last(&s, "four");
     session_type(&s, "\x03");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"one\\ntwo!\\nthree\\nfour"), 1);
 }
 
@@ -129,7 +123,7 @@ static void test_paste(void **state) {
     session_expect_last(&s, "第1500行!");
     session_type(&s, "\x03");
     session_expect_last(&s, ">");
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "\"role\":\"user\""), 3);
     assert_int_equal(session_count_on_disk(&s, "\"content\":\"第1行\\n第2行\\n第3行!"), 1);
     assert_int_equal(session_count_on_disk(&s, "第1499行\\n第1500行!"), 1);
@@ -152,7 +146,7 @@ static void test_hostile_paste(void **state) {
     session_expect_last(&s, "> a␛[31mb␛]0;owned␇c␛[2J");
     assert_string_equal(s.pty.title, "");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
     buf_release(&text);
 }
 
@@ -163,7 +157,7 @@ static void test_history(void **state) {
     session_expect(&s, "answer");
     session_type(&s, "two\nlines\r");
     session_expect_last(&s, ">");
-    leave();
+    session_leave(&s);
     session_start(&s); /* another run has them */
     session_type(&s, UP);
     session_expect(&s, "> two\nlines");
@@ -171,7 +165,7 @@ static void test_history(void **state) {
     session_expect_last(&s, "> 秋天的叶子");
     session_type(&s, "\033[B\033[B\033[B");
     session_expect_last(&s, ">");
-    leave();
+    session_leave(&s);
 }
 
 static void test_search(void **state) {
@@ -198,7 +192,7 @@ static void test_search(void **state) {
     session_expect_last(&s, "> plain words");
     session_type(&s, "\x03");
     session_expect_last(&s, ">");
-    leave();
+    session_leave(&s);
 }
 
 static void test_completion(void **state) {
@@ -212,7 +206,7 @@ static void test_completion(void **state) {
     session_type(&s, "i\t");
     session_expect_last(&s, "> /history");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
 }
 
 static void test_vi(void **state) {
@@ -231,7 +225,7 @@ static void test_vi(void **state) {
     session_type(&s, "ins\033[Dx");
     session_expect_last(&s, "> inxs");
     session_type(&s, "\x03");
-    leave();
+    session_leave(&s);
 }
 
 static void test_editrc(void **state) {
@@ -246,7 +240,7 @@ static void test_editrc(void **state) {
     session_type(&s, "\033");
     session_type(&s, "D");
     session_expect_last(&s, ">");
-    leave();
+    session_leave(&s);
 }
 
 static void test_clear_screen(void **state) {
@@ -260,7 +254,7 @@ static void test_clear_screen(void **state) {
     session_expect_gone(&s, "answer");
     session_expect_last(&s, "> half");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
 }
 
 static void test_narrow(void **state) {
@@ -276,7 +270,7 @@ static void test_narrow(void **state) {
     pty_resize(&s.pty, 24, 80);
     session_expect_last(&s, "> yz");
     session_type(&s, "\x03");
-    leave();
+    session_leave(&s);
 }
 
 /* Keys of every kind at random: nothing breaks, and it can still be left. */
@@ -332,7 +326,7 @@ static void test_random_keys(void **state) {
     session_expect(&s, "finally");
     session_type(&s, "\x03");
     session_expect_last(&s, ">");
-    leave();
+    session_leave(&s);
 }
 
 int main(void) {

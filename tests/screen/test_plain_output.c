@@ -26,12 +26,6 @@ static int unmake(void **state) {
     return 0;
 }
 
-static void leave(void) {
-    session_expect_last(&s, ">");
-    session_type(&s, "\x04");
-    session_expect_exit(&s, 0);
-}
-
 static void test_answer_and_stats(void **state) {
     (void)state;
     static const char *const answers[] = {"\n\n你好！\n\nSecond paragraph.\n\n\n", NULL};
@@ -42,7 +36,7 @@ static void test_answer_and_stats(void **state) {
     session_expect(&s, "> hello\n你好！\n\nSecond paragraph.\n[");
     session_expect(&s, "tokens, ");
     session_expect(&s, "seed 7]\n\n>");
-    leave();
+    session_leave(&s);
 }
 
 static void test_reasoning(void **state) {
@@ -57,7 +51,7 @@ static void test_reasoning(void **state) {
     session_expect(&s, "> one\n[thinking]\nLet me\nthink.\n[/thinking]\n\nThe answer.\n\n>");
     session_type(&s, "/set show_thinking off\r/set show_thinking false\rtwo\r");
     session_expect(&s, "> two\n[thinking …]\n\nThe answer.\n\n>");
-    leave();
+    session_leave(&s);
 }
 
 static void test_answer_fails(void **state) {
@@ -69,7 +63,7 @@ static void test_answer_fails(void **state) {
     session_start(&s);
     session_type(&s, "x\r");
     session_expect(&s, "some\nthe device is lost\n\n>");
-    leave();
+    session_leave(&s);
 }
 
 static void test_left_out_turns(void **state) {
@@ -78,7 +72,7 @@ static void test_left_out_turns(void **state) {
     session_start(&s);
     session_type(&s, "x\r");
     session_expect(&s, "The 3 oldest turns were left out");
-    leave();
+    session_leave(&s);
 }
 
 static void test_edit(void **state) {
@@ -96,7 +90,7 @@ static void test_edit(void **state) {
     session_type(&s, "\x03"); /* clears it */
     session_expect_last(&s, "edit>");
     session_type(&s, "\x03"); /* gives up */
-    leave();
+    session_leave(&s);
     assert_int_equal(session_count_on_disk(&s, "first more"), 1);
 }
 
@@ -143,7 +137,7 @@ static void test_accessible(void **state) {
     session_start(&s);
     session_type(&s, "\x7fhello\r");
     session_expect(&s, "> hello\nloading …\nanswer\n");
-    leave();
+    session_leave(&s);
     assert_int_equal(s.pty.n_bells, 0);
 }
 
@@ -157,7 +151,7 @@ static void test_no_color(void **state) {
     session_start(&s);
     session_type(&s, "x\r");
     session_expect(&s, "text\n[");
-    leave();
+    session_leave(&s);
     for (size_t i = 0; i + 1 < s.pty.bytes.n; i++) /* no SGR: ESC [ digits m */
         if (s.pty.bytes.data[i] == '\033') {
             size_t k = i + 2;
@@ -180,7 +174,7 @@ static void test_output_to_file(void **state) {
     session_expect(&s, "> one\n[");
     session_type(&s, "two\r");
     session_expect(&s, "> two\n[");
-    leave();
+    session_leave(&s);
     assert_int_equal(io_read_file(path, 1 << 20, &text, NULL), 0);
     assert_string_equal(text.data, "raw \033[31mbytes\nraw \033[31mbytes\n");
     buf_release(&text);
@@ -303,7 +297,7 @@ static void test_hostile_answers(void **state) {
     session_start(&s);
     ask_all(N_HOSTILE);
     session_expect(&s, "␛]0;owned␇");
-    leave();
+    session_leave(&s);
     expect_own_sequences_only(&s.pty);
 }
 
@@ -314,7 +308,7 @@ static void test_hostile_reasoning(void **state) {
     fake_worker.answers = hostile_answers;
     session_start(&s);
     ask_all(N_HOSTILE / 4);
-    leave();
+    session_leave(&s);
     expect_own_sequences_only(&s.pty);
 }
 
@@ -334,7 +328,7 @@ static void test_hostile_names(void **state) {
     session_expect_last(&s, "> after");
     assert_string_equal(s.pty.title, "");
     session_type(&s, "\x15");
-    leave();
+    session_leave(&s);
     expect_own_sequences_only(&s.pty);
 }
 

@@ -14,6 +14,8 @@
 struct fake_script fake_worker;
 struct fake_request fake_request;
 
+enum { MOST_TESTS = 8 };
+
 struct worker {
     int fd;
     bool is_ready, has_failed, has_told;
@@ -21,7 +23,9 @@ struct worker {
     struct model_config config;
     struct model_info info;
     uint64_t running, last_id;
-    int bench_step; /* of a bench: the next event; 0: an answer runs */
+    int bench_step; /* of a bench: the next event, from 1; 0: an answer runs */
+    int n_bench_tests;
+    struct bench_test tests[MOST_TESTS];
     bool is_cancelled;
     const char *parts[2];
     size_t at[2];
@@ -44,12 +48,16 @@ int worker_start(struct worker **out, const struct engine_options *options, stru
     snprintf(w->config.name, sizeof w->config.name, "%s",
              fake_worker.model_name ? fake_worker.model_name : "fake");
     snprintf(w->config.model_type, sizeof w->config.model_type, "fake");
+    w->config.n_layers = 1;
     w->config.trained_tokens = w->config.max_tokens = 4096;
     w->info = (struct model_info){
         .config = &w->config,
         .path = mem_strdup(options->model),
         .device = "no device",
         .format = "f32",
+        .backend = "CPU",
+        .weight_bytes = 100 << 20,
+        .device_bytes = 8ull << 30,
         .context_tokens = fake_worker.context_tokens ? fake_worker.context_tokens : 4096};
     if (fake_worker.notice) {
         snprintf(w->info.notices[0], sizeof w->info.notices[0], "%s", fake_worker.notice);
@@ -159,21 +167,28 @@ static void take_end(struct worker *w, struct worker_event *event) {
     w->has_failed = fails && fake_worker.breaks;
 }
 
-/* Progress, a row of 100 tokens/s, the end; a cancelled one has no row. */
+/* For each test progress, then a row: 1,000 tokens/s of prompts, 100 of answers, at half of the
+ * roof. */
 static bool take_bench(struct worker *w, struct worker_event *event) {
-    struct bench_row row = {.test = fake_request.test,
-                            .n_samples = 1,
-                            .avg_ts = 100,
-                            .roof = 20e9,
-                            .roof_share = 0.5,
-                            .bytes_per_token = 100 << 20,
-                            .memory_bytes = 200 << 20};
+    int i = (w->bench_step - 1) / 2, step = (w->bench_step - 1) % 2;
+    if (fake_worker.bench_stall && w->bench_step > fake_worker.bench_stall && !w->is_cancelled) {
+        arm(w, 3600);
+        return false;
+    }
     *event = (struct worker_event){.request = w->running};
-    if (w->bench_step == 1) {
+    if (i < w->n_bench_tests && !w->is_cancelled && step == 0) {
         event->kind = WORKER_BENCH;
-        event->what = mem_strdup("a test");
-        event->share = 0.5F;
-    } else if (w->bench_step == 2 && !w->is_cancelled) {
+        char name[64];
+        bench_name(&w->tests[i], name);
+        event->what = mem_strdup(name);
+        event->share = ((float)i + 0.5F) / (float)w->n_bench_tests;
+    } else if (i < w->n_bench_tests && !w->is_cancelled) {
+        struct bench_row row = {.test = w->tests[i], .n_samples = 1, .roof = 20e9};
+        bool is_prompt = row.test.n_prompt > 0;
+        row.avg_ts = is_prompt ? 1000 : 100;
+        row.roof_share = is_prompt ? -1 : 0.5;
+        row.bytes_per_token = is_prompt ? 0 : 100 << 20;
+        row.memory_bytes = 200 << 20;
         event->kind = WORKER_ROW;
         event->row = mem_copy(&row, sizeof row);
     } else {
@@ -252,6 +267,8 @@ uint64_t worker_bench(struct worker *w, const struct bench_plan *plan) {
     fake_request.repetitions = plan->repetitions;
     w->is_cancelled = false;
     w->bench_step = 1;
+    w->n_bench_tests = plan->n_tests < MOST_TESTS ? (int)plan->n_tests : MOST_TESTS;
+    for (int i = 0; i < w->n_bench_tests; i++) w->tests[i] = plan->tests[i];
     arm(w, 0);
     return w->running = ++w->last_id;
 }
@@ -289,8 +306,20 @@ struct sampling worker_default_sampling(const struct worker *w) {
 }
 
 struct engine_load worker_load(const struct worker *w) {
+    return (struct engine_load){.n_drawn = (uint64_t)w->n_sent};
+}
+
+uint64_t worker_memory_bytes(const struct worker *w) {
+    return w->is_ready ? 200 << 20 : 0;
+}
+
+double worker_read_speed(const struct worker *w) {
     (void)w;
-    return (struct engine_load){0};
+    return fake_worker.read_speed;
+}
+
+void worker_want_read_speed(struct worker *w) {
+    (void)w;
 }
 
 void fake_worker_reset(void) {

@@ -32,6 +32,8 @@ struct fake_script {
     int error_after;
     bool breaks;        /* WORKER_FAILED behind the failing answer */
     int left_out_turns; /* what every answer reports */
+    double read_speed;  /* the roof; 0: not measured */
+    int bench_stall;    /* a bench goes on to its n-th event and then waits to be stopped; 0: no */
 };
 extern struct fake_script fake_worker;
 

@@ -42,6 +42,7 @@ static _Noreturn void become(const struct program *p, const char *const *words) 
     dup2(open_in(p->home, "errors", O_WRONLY | O_CREAT | O_TRUNC), STDERR_FILENO);
     setenv("HOME", p->home, 1);
     unsetenv("QWEN_CHAT_MODEL");
+    setenv("QWEN_CHAT_DEVICE", "cpu", 1); /* a GPU rounds otherwise */
     execv(p->path, argv);
     _exit(127);
 }

@@ -4,8 +4,9 @@
 #   tests/tools/first_token.sh [PROGRAM [MODEL [TOKENS]]]
 #
 # From the start of the process to the first byte of the answer, for a raw prompt of about 20
-# tokens, the best and the median of nine starts; then the speed of an answer of TOKENS (128), in a
-# pipe and on a terminal, as a share of the bench's tg behind the same prompt, before and after.
+# tokens, the best and the median of nine starts (STARTS: of so many); then the speed of an answer
+# of TOKENS (128), in a pipe and on a terminal, as a share of the bench's tg behind the same prompt,
+# before and after. On a GPU: QWEN_CHAT_DEVICE=cuda tests/tools/first_token.sh ...
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 program=${1:-build/qwen-chat}
@@ -43,16 +44,17 @@ piped() {
 # the same in line mode on a pseudo-terminal, from the line after the answer
 on_terminal() {
   { sleep 1; printf '%s\r' "$prompt"; sleep "$1"; printf '/exit\r'; sleep 1; } |
-    timeout "$(($1 + 10))" script -qec "timeout $(($1 + 5)) $program --plain --no-history --raw -m '$model' \
+    timeout "$(($1 + 10))" script -qec "timeout --foreground $(($1 + 5)) $program --plain --no-history --raw -m '$model' \
       -n $tokens --temp 0 --repeat-penalty 1" /dev/null |
     sed -n 's/.*tokens, \([0-9.]*\) tok\/s.*/\1/p' | tail -1
 }
 
 n_prompt=$("$program" -m "$model" --raw -p "$prompt" -n 1 --json < /dev/null | member prompt_tokens)
 start_us > /dev/null # the files come into memory
-starts=$(for _ in 1 2 3 4 5 6 7 8 9; do start_us; done | sort -n)
+n_starts=${STARTS:-9}
+starts=$(for _ in $(seq "$n_starts"); do start_us; done | sort -n)
 printf 'start to the first token, %s prompt tokens: best %d ms, median %d ms\n' "$n_prompt" \
-  $(($(head -1 <<< "$starts") / 1000)) $(($(sed -n 5p <<< "$starts") / 1000))
+  $(($(head -1 <<< "$starts") / 1000)) $(($(sed -n $((n_starts / 2 + 1))p <<< "$starts") / 1000))
 
 before=$(bench "$n_prompt")
 pipe=$(piped)

@@ -298,6 +298,53 @@ static void test_printing(void **state) {
     config_release(&c);
 }
 
+/* Every way to write a colour, and how it is written back. */
+static void test_colors(void **state) {
+    (void)state;
+    static const struct {
+        const char *text, *printed; /* NULL: refused */
+    } cases[] = {{"cyan", "cyan"},
+                 {"bright-white", "bright-white"},
+                 {"0", "black"},
+                 {"15", "bright-white"},
+                 {"117", "117"},
+                 {"255", "255"},
+                 {"#87d7af", "\"#87d7af\""},
+                 {"#87D7AF", "\"#87d7af\""},
+                 {"#000000", "\"#000000\""},
+                 {"none", "none"},
+                 {"256", NULL},
+                 {"-1", NULL},
+                 {"07", NULL},
+                 {"1.5", NULL},
+                 {"", NULL},
+                 {"#fff", NULL},
+                 {"#87d7ag", NULL},
+                 {"#87d7af0", NULL},
+                 {"Cyan", NULL},
+                 {"bright", NULL}};
+    struct config c;
+    struct err err;
+    struct buf out = {0};
+    assert_int_equal(open_with(&c, &err, WORDS(NULL)), 0);
+    assert_false(config_is_set(&c, OPTION_color_code));
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int result = config_set(&c, OPTION_color_code, cases[i].text, "test", &err);
+        if ((result == 0) != (cases[i].printed != NULL)) fail_msg("colour %s", cases[i].text);
+        if (result != 0) continue;
+        buf_clear(&out);
+        config_print_value(&c, OPTION_color_code, &out);
+        assert_string_equal(out.data, cases[i].printed);
+        struct buf yaml = {0};
+        buf_printf(&yaml, "colors: {link: %s}\n", out.data);
+        assert_int_equal(config_read_yaml(&c, yaml.data, yaml.n, "c.yaml", &err), 0);
+        assert_int_equal(c.color_link, c.color_code);
+        buf_release(&yaml);
+    }
+    buf_release(&out);
+    config_release(&c);
+}
+
 static void test_bad_yaml(void **state) {
     (void)state;
     static const struct {
@@ -316,6 +363,10 @@ static void test_bad_yaml(void **state) {
          "c.yaml:2:16: sampling.temperature: must be from 0 to 100, found \"1e400\""},
         {"sampling:\n  temperature: \"0.7\"\n",
          "c.yaml:2:16: sampling.temperature: the value is written without quotes"},
+        {"colors:\n  code: #87d7af\n", "c.yaml:2:8: a colour is needed; one with a # stands in "
+                                       "quotes: \"#87d7af\""},
+        {"colors:\n  code: 256\n", "c.yaml:2:9: colors.code: a colour such as cyan, bright-blue, "
+                                   "117, \"#87d7af\" or none is needed, found \"256\""},
         {"chat:\n  raw: yes\n", "c.yaml:2:8: chat.raw: true or false is needed, found \"yes\""},
         {"chat:\n  raw: true\n  raw: true\n", "c.yaml:3:3: this option was given before"},
         {"chat:\n  raw: true\nchat:\n  think: on\n", "c.yaml:3:1: this group was given before"},
@@ -591,6 +642,7 @@ int main(void) {
         TEST(test_bad_flags),
         TEST(test_values),
         TEST(test_printing),
+        TEST(test_colors),
         TEST(test_bad_yaml),
         TEST(test_good_yaml),
         TEST(test_file_faults),

@@ -14,7 +14,7 @@ static void describe(const struct key *key, struct buf *out) {
         [K_UP] = "<up>",          [K_DOWN] = "<down>",     [K_LEFT] = "<left>",
         [K_RIGHT] = "<right>",    [K_WORD_LEFT] = "<wl>",  [K_WORD_RIGHT] = "<wr>",
         [K_HOME] = "<home>",      [K_END] = "<end>",       [K_PAGE_UP] = "<pgup>",
-        [K_PAGE_DOWN] = "<pgdn>", [K_DELETE] = "<delete>",
+        [K_PAGE_DOWN] = "<pgdn>", [K_DELETE] = "<delete>", [K_BACKTAB] = "<backtab>",
     };
     if (key->name == K_PASTE) {
         buf_puts(out, "[");
@@ -46,11 +46,12 @@ static const struct {
     {"\033OA\033OB\033OC\033OD\033OH\033OF\033OM", "<up><down><right><left><home><end>^M"},
     {"\033[1;5C\033[1;5D\033[1;3C\033[1;2C\033[1;5A", "<wr><wl><wr><right><up>"},
     {"\033[H\033[F\033[1~\033[4~\033[7~\033[8~", "<home><end><home><end><home><end>"},
+    {"\033[Z\033[9;2u\033[27;2;9~\033[9u", "<backtab><backtab><backtab>^I"},
     {"\033[3~\033[5~\033[6~\033[2~\033[3;5~", "<delete><pgup><pgdn><delete>"},
     {"\033b\033é\033\x7f", "M-bM-éM-^?"},
     {"\033\r\033\n", "^J^J"},
     {"\033[13;2u\033[27;2;13~\033[13u\033[97;5u\033[98;3u\033[20320u", "^J^J^M^AM-b你"},
-    {"\033[Z\033[15~\033[[Aa\033[999~b\033[?1;2cc\033[24;80Rd\033[200m", "abcd"},
+    {"\033[15~\033[[Aa\033[999~b\033[?1;2cc\033[24;80Rd\033[200m", "abcd"},
     {"\033[<0;3;4Ma\033[<0;3;4mb\033[M !!c\033[Id\033[Oe", "abcde"},
     {"\033]11;rgb:0000/0000/0000\aa\033]0;title\033\\b\033P1$r0m\033\\c\033_x\033\\d", "abcd"},
     {"\xc2\x9b"

@@ -156,6 +156,33 @@ static void test_pieces(void **state) {
     }
 }
 
+/* Where ambiguous characters are wide every row still fits, and what is drawn is drawn in ASCII. */
+static void test_wide(void **state) {
+    (void)state;
+    static const char table[] = "| a | “b” |\n|---|---|\n| 1… | ① |\n\n---\n";
+    struct lines lines = {0};
+    struct buf rows = {0};
+    utf8_set_ambiguous_width(2);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct buf source = {0};
+        read_case(names[i], &source);
+        for (int columns = 8; columns < 90; columns++) {
+            struct lines all = {0};
+            lay_out(source.data, source.n, columns, &all);
+            lines_release(&all);
+        }
+        buf_release(&source);
+    }
+    lay_out(table, strlen(table), 20, &lines);
+    describe(&lines, &rows);
+    assert_non_null(strstr(rows.data, "-+-"));
+    assert_non_null(strstr(rows.data, "{dim:--------------------}"));
+    assert_null(strstr(rows.data, "─"));
+    utf8_set_ambiguous_width(1);
+    buf_release(&rows);
+    lines_release(&lines);
+}
+
 static unsigned random_state = 1;
 static unsigned next_random(unsigned n) {
     random_state = random_state * 1664525u + 1013904223u;
@@ -318,7 +345,7 @@ int main(void) {
         cmocka_unit_test(test_wrap),   cmocka_unit_test(test_golden),
         cmocka_unit_test(test_pieces), cmocka_unit_test(test_random),
         cmocka_unit_test(test_code),   cmocka_unit_test(test_square_table),
-        cmocka_unit_test(test_speed),
+        cmocka_unit_test(test_speed),  cmocka_unit_test(test_wide),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

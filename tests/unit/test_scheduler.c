@@ -486,7 +486,7 @@ static void chunks_fit_the_speed_of_the_machine(void **state) {
     for (size_t i = 0; i < sizeof speeds / sizeof *speeds; i++) {
         for (double guess = 1e-4; guess < 2; guess *= 7) {
             struct pace pace;
-            pace_init(&pace, 512, guess);
+            pace_init(&pace, 512, guess, false);
             double first = pass_seconds(speeds[i], pace_rows(&pace));
             for (int pass = 0; pass < 30; pass++) {
                 int rows = pace_rows(&pace);
@@ -502,10 +502,31 @@ static void chunks_fit_the_speed_of_the_machine(void **state) {
     }
 }
 
+/* A GPU begins with all rows; a slow one comes to fewer, of a size that it is prepared for. */
+static void a_slow_gpu_takes_powers_of_two(void **state) {
+    (void)state;
+    static const struct {
+        double seconds_per_row;
+        int rows;
+    } cards[] = {{25e-6, 2048}, {90e-6, 2048}, {250e-6, 512}, {1e-3, 128}, {0.1, 64}};
+    for (size_t i = 0; i < sizeof cards / sizeof *cards; i++) {
+        struct pace pace;
+        pace_init(&pace, 2048, 1e-6, true);
+        assert_int_equal(pace_rows(&pace), 2048);
+        for (int pass = 0; pass < 30; pass++)
+            pace_measured(&pace, pace_rows(&pace), cards[i].seconds_per_row * pace_rows(&pace));
+        assert_int_equal(pace_rows(&pace), cards[i].rows);
+    }
+    struct pace small;
+    pace_init(&small, 33, 1e-6, true);
+    for (int pass = 0; pass < 30; pass++) pace_measured(&small, pace_rows(&small), 10);
+    assert_int_equal(pace_rows(&small), 33);
+}
+
 static void a_fixed_pace_is_kept(void **state) {
     (void)state;
     struct pace pace;
-    pace_init(&pace, 100, 0);
+    pace_init(&pace, 100, 0, false);
     pace_measured(&pace, 100, 50);
     assert_int_equal(pace_rows(&pace), 100);
 }
@@ -527,6 +548,7 @@ int main(void) {
         cmocka_unit_test(random_traffic_one_pass_behind),
         cmocka_unit_test(every_sequence_ends),
         cmocka_unit_test(chunks_fit_the_speed_of_the_machine),
+        cmocka_unit_test(a_slow_gpu_takes_powers_of_two),
         cmocka_unit_test(a_fixed_pace_is_kept),
     };
     return cmocka_run_group_tests_name("scheduler", tests, NULL, NULL);

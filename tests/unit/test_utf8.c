@@ -131,6 +131,24 @@ static void test_width(void **state) {
             fail_msg("U+%04X: %d columns", (unsigned)rows[i].c, utf8_width(rows[i].c));
 }
 
+/* The option changes the ambiguous ones and no others; marks stay on their letters. */
+static void test_ambiguous_width(void **state) {
+    (void)state;
+    static const uint32_t wide[] = {0xA1,   0xB1,   0xB7,   0xD7,   0x3B1,  0x414,
+                                    0x201C, 0x201D, 0x2014, 0x2026, 0x2190, 0x2460,
+                                    0x2500, 0x2588, 0x25CB, 0x2605, 0xE000, 0xFFFD};
+    static const uint32_t narrow[] = {'a', 0xA0, 0xC0, 0x5D0, 0x2717, 0x1F1E6};
+    utf8_set_ambiguous_width(2);
+    for (size_t i = 0; i < N(wide); i++)
+        if (utf8_width(wide[i]) != 2) fail_msg("U+%04X is not wide", (unsigned)wide[i]);
+    for (size_t i = 0; i < N(narrow); i++)
+        if (utf8_width(narrow[i]) != 1) fail_msg("U+%04X is not narrow", (unsigned)narrow[i]);
+    assert_int_equal(utf8_width(0x301), 0);
+    assert_int_equal(utf8_width(0x4F60), 2);
+    utf8_set_ambiguous_width(1);
+    for (size_t i = 0; i < N(wide); i++) assert_int_equal(utf8_width(wide[i]), 1);
+}
+
 /* Each row is one cluster and how many columns it takes. */
 static void test_clusters(void **state) {
     (void)state;
@@ -196,6 +214,7 @@ int main(void) {
         cmocka_unit_test(test_valid_across_words_of_eight),
         cmocka_unit_test(test_incomplete_tail),
         cmocka_unit_test(test_width),
+        cmocka_unit_test(test_ambiguous_width),
         cmocka_unit_test(test_clusters),
         cmocka_unit_test(test_three_regional_indicators_are_a_flag_and_a_letter),
     };

@@ -344,7 +344,7 @@ static int run_on_gpu(const char *module) {
     const struct engine_options options = {.model = path, .device = "cuda", .cuda_module = module};
     struct memory_plan plan;
     struct err err = {0};
-    if (engine_plan(&options, &plan, &err) != 0) {
+    if (engine_plan(&options, NULL, &plan, &err) != 0) {
         printf("%s\n", err.text);
         return 77;
     }
