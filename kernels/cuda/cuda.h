@@ -44,6 +44,7 @@ struct cuda_device {
     float *partial;
     size_t partial_bytes;
     int *counters;
+    int *next_item; /* flash_sm90.cu's; 0 between launches */
     struct workspace sample_memory, sample_marks;
 };
 

@@ -150,6 +150,15 @@ static struct twin_matrix matrix_random(int rows, int cols) {
                                 {t.gpu, gpu->activation, rows, cols, LAYOUT_STORED}};
 }
 
+static struct twin_matrix rows_of(const struct twin_matrix *m, int first, int n) {
+    struct twin_matrix some = *m;
+    const size_t before = (size_t)first * (size_t)m->cpu.cols;
+    some.cpu.rows = some.gpu.rows = n;
+    some.cpu.data = (const float *)m->cpu.data + before;
+    some.gpu.data = (const char *)m->gpu.data + format_row_bytes(m->gpu.format, before);
+    return some;
+}
+
 static struct op_batch batch_to_gpu(const struct test_batch *b) {
     struct op_batch g = b->batch;
     g.tokens = to_gpu(b->tokens, (size_t)g.n_rows * 4);
@@ -286,6 +295,7 @@ static void test_linear(void **state) {
     check_linear(1, 3584, 3584, true, true, false);
     check_linear(1, 20000, 512, false, false, true);
     check_linear(4096, 24, 64, true, false, false);
+    for (int i = 0; i < 3; i++) check_linear(1040 + i, 264, 8200, i == 1, i > 0, false);
 }
 
 /* NaN in one row of x stays in that row. */
@@ -546,6 +556,43 @@ static void test_attention_long(void **state) {
     check_attention(&c);
 }
 
+/* Chunks of prompts, with keys before them or not, beside single rows and padding; as the engine
+ * has them (blocks of 16, no window), the cache in half or in the format of the activations. */
+static void test_attention_prompts(void **state) {
+    (void)state;
+    static const int groups[] = {1, 7, 4, 2};
+    for (int i = 0; i < (is_small ? 4 : 24); i++) {
+        struct attention_case c = {.n_seqs = test_random_int(1, 4),
+                                   .group = groups[i / 2 % 4],
+                                   .kv_heads = test_random_int(1, 3),
+                                   .head_size = i % 2 ? 64 : 128,
+                                   .block_tokens = 16,
+                                   .n_padding = test_random_int(0, 2),
+                                   .format = i % 3 ? FORMAT_F16 : gpu->activation};
+        const int most = i < 12 ? 300 : 2000;
+        for (int s = 0; s < c.n_seqs; s++) {
+            const bool is_step = test_random_int(0, 3) == 0;
+            c.length[s] = test_random_int(1, most);
+            c.n_new[s] = is_step ? 1 : test_random_int(1, c.length[s] < 400 ? c.length[s] : 400);
+        }
+        check_attention(&c);
+    }
+    if (is_small) return;
+    struct attention_case c = {.n_seqs = 1,
+                               .group = 7,
+                               .kv_heads = 2,
+                               .head_size = 128,
+                               .block_tokens = 16,
+                               .format = gpu->activation,
+                               .length = {9001},
+                               .n_new = {600}};
+    for (int i = 0; i < 4; i++) {
+        c.head_size = i % 2 ? 64 : 128;
+        if (i == 2) c.format = FORMAT_F16;
+        check_attention(&c);
+    }
+}
+
 /* ---- fused ---- */
 
 static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_size, int variant) {
@@ -563,14 +610,20 @@ static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_si
     }
     struct op_batch g = batch_to_gpu_with_freq(&b, head_size);
     struct twin x = act_random((size_t)(rows * hidden), 2);
-    struct twin norm = float_random((size_t)hidden, 1);
+    struct twin norm = float_random((size_t)hidden, 0.1f); /* q and k fit into half */
     struct twin_matrix wq = matrix_random(n_q, hidden), wk = matrix_random(n_kv, hidden);
     struct twin_matrix wv = matrix_random(n_kv, hidden);
+    if (variant % 5 > 0) { /* one beside the other, as a loaded model's are */
+        struct twin_matrix all = matrix_random(n_q + 2 * n_kv, hidden);
+        wq = rows_of(&all, 0, n_q);
+        wk = rows_of(&all, n_q, n_kv);
+        wv = rows_of(&all, n_q + n_kv, n_kv);
+    }
     struct twin bq = float_random((size_t)n_q, 1), bk = float_random((size_t)n_kv, 1);
     struct twin bv = float_random((size_t)n_kv, 1);
     struct twin nq = float_random((size_t)head_size, 1), nk = float_random((size_t)head_size, 1);
     struct twin q = act_poisoned((size_t)(rows * n_q));
-    struct twin scratch = act_poisoned((size_t)(rows * (hidden + 2 * n_kv)));
+    struct twin scratch = act_poisoned((size_t)(rows * (hidden + n_q + 2 * n_kv)));
     struct twin_kv kv = kv_new(format, n_blocks, block_tokens, kv_heads, head_size);
     struct op_qkv op = {.q = q.cpu,
                         .x = x.cpu,
@@ -624,6 +677,33 @@ static void test_qkv(void **state) {
     check_qkv(1, 3584, 28, 4, 128, 1);
     check_qkv(1, 896, 14, 2, 64, 1);
     check_qkv(1, 1024, 16, 8, 128, 2);
+    for (int variant = 0; variant < 16; variant += 3) check_qkv(500, 256, 4, 2, 64, variant);
+}
+
+/*
+ * What value [t, i] = silu(g) u may be off by, times a rounding: h is rounded, so g and u are by
+ * about the root of their terms' squares, of which each makes what the other makes of it.
+ */
+static void gate_up_bounds(double *bounds, const float *x, const float *norm, const float *gate,
+                           const float *up, int rows, int n, int hidden) {
+    double *h = test_alloc((size_t)hidden * sizeof *h);
+    for (int t = 0; t < rows; t++, x += hidden) {
+        double squares = 0;
+        for (int k = 0; k < hidden; k++) squares += (double)x[k] * (double)x[k];
+        for (int k = 0; k < hidden; k++)
+            h[k] = (double)x[k] / sqrt(squares / hidden + 1e-6) * (double)norm[k];
+        for (int i = 0; i < n; i++) {
+            double g = 0, u = 0, g_terms = 0, u_terms = 0;
+            for (int k = 0; k < hidden; k++) {
+                const double a = h[k] * (double)gate[(size_t)i * (size_t)hidden + (size_t)k];
+                const double b = h[k] * (double)up[(size_t)i * (size_t)hidden + (size_t)k];
+                g += a, u += b, g_terms += a * a, u_terms += b * b;
+            }
+            const double silu = g / (1 + exp(-g));
+            bounds[(size_t)t * (size_t)n + (size_t)i] =
+                fabs(u) * sqrt(g_terms) + fabs(silu) * sqrt(u_terms) + fabs(silu * u);
+        }
+    }
 }
 
 static void check_gate_up(int rows, int hidden, int n) {
@@ -636,8 +716,15 @@ static void check_gate_up(int rows, int hidden, int n) {
     struct op_gate_up on_gpu = {y.gpu,   x.gpu, ON_GPU(norm), &gate.gpu,
                                 &up.gpu, 1e-6f, rows,         scratch.gpu};
     CHECK_OK(gpu->ops->gate_up(gpu, &on_gpu));
-    COMPARE(&y, 8);
     float *first = fetch(&y);
+    double *bounds = test_alloc(y.n * sizeof *bounds);
+    gate_up_bounds(bounds, x.cpu, norm.cpu, gate.cpu.data, up.cpu.data, rows, n, hidden);
+    for (size_t i = 0; i < y.n; i++) {
+        const double error = fabs((double)first[i] - (double)y.cpu[i]);
+        if (error <= (4 * roundoff() + float_error()) * bounds[i]) continue;
+        fail_msg("%d x %d x %d: value %zu is %.9g, expected %.9g, off by %.3g of %.3g", rows, n,
+                 hidden, i, (double)first[i], (double)y.cpu[i], error, bounds[i]);
+    }
     CHECK_OK(gpu->ops->gate_up(gpu, &on_gpu));
     CHECK_SAME_BITS(fetch(&y), first, y.n);
     free_all();
@@ -645,7 +732,7 @@ static void check_gate_up(int rows, int hidden, int n) {
 
 static void test_gate_up(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 40, 300};
+    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 40, 300, 500};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         if (is_left_out(r, 3)) continue;
         check_gate_up(rows[r], 256, 512);
@@ -876,6 +963,7 @@ static int run_cases(void) {
         CASE(test_kv_write),
         CASE(test_attention),
         CASE(test_attention_long),
+        CASE(test_attention_prompts),
         CASE(test_qkv),
         CASE(test_gate_up),
         CASE(test_head),
