@@ -132,6 +132,7 @@ static void test_random(void **state) {
     (void)state;
     const char *seed = getenv("QWEN_TEST_SEED");
     random_state = seed ? (unsigned)strtoul(seed, NULL, 10) : 20261126;
+    setenv("VISUAL", "true", 1); /* Ctrl-X Ctrl-E: no editor that would take the keys behind it */
     session_make(&s, answers);
     s.skin = fullscreen_run;
     s.args[0] = "--no-history";
@@ -170,6 +171,7 @@ static void test_random(void **state) {
     assert_true(pty_has_modes_of_before(&s.pty));
     pty_end(&s.pty);
     session_remove(&s);
+    unsetenv("VISUAL");
 }
 
 /* --- hostile answers -------------------------------------------------------------------------- */

@@ -707,7 +707,7 @@ static void test_bench(void **state) {
     open_chat(NULL);
     enter("hi");
     const char *text = enter("/bench -p 0 -n 64 -d 16 -r 2");
-    assert_non_null(strstr(text, "progress a test\n"));
+    assert_non_null(strstr(text, "progress tg64 @ d16\n"));
     assert_non_null(strstr(text, "head test            |             t/s| roof|"));
     assert_non_null(strstr(text,
                            "row tg64 @ d16      |   100.00 ± 0.00| 50 %|     20.0| 100.00 MiB|"
