@@ -30,6 +30,7 @@ enum {
     DEFAULT_SEQUENCES = 8,
     DEFAULT_ROWS = 512,
     GPU_ROWS = 2048, /* a pass of so many rows keeps a large GPU busy and lasts some 50 ms */
+    LARGE_GPU_ROWS = 4096,
     LEAST_ROWS = 32,
     MOST_ROWS = 4096,
     LEAST_OUTPUTS = 8,      /* so that all logits of a prompt do not come one by one */
@@ -48,6 +49,9 @@ static const double guessed_gpu_seconds = 1e-6; /* a row: passes begin with all 
 
 /* Of free memory a sixteenth is left to the rest of the system; a GPU's is asked for less. */
 static const uint64_t reserve_divisor = 16, gpu_reserve_divisor = 64;
+
+/* A GPU that gives so much memory is fast enough for LARGE_GPU_ROWS, and has room for them. */
+static const uint64_t large_gpu_bytes = (uint64_t)64 << 30;
 
 static int clamp(int value, int least, int most) {
     return value < least ? least : value > most ? most : value;
@@ -85,11 +89,11 @@ static int check_options(const struct engine_options *o, struct err *err) {
 }
 
 static void set_batch(struct plan *plan, const struct engine_options *o,
-                      const struct model_config *c, bool is_gpu) {
+                      const struct model_config *c, bool is_gpu, bool is_large) {
     int n_sequences = o->max_sequences > 0 ? o->max_sequences : DEFAULT_SEQUENCES;
     int rows = o->prefill_tokens;
     if (rows == 0 && is_gpu) {
-        rows = GPU_ROWS;
+        rows = is_large ? LARGE_GPU_ROWS : GPU_ROWS;
         plan->seconds_per_row = guessed_gpu_seconds;
     } else if (rows == 0) {
         long n_threads = o->threads > 0 ? o->threads : sysconf(_SC_NPROCESSORS_ONLN);
@@ -191,7 +195,7 @@ int plan_make(struct plan *plan, const struct engine_options *o,
     struct memory_plan *m = &plan->memory;
     *plan = (struct plan){.is_gpu = facts->is_gpu, .activation = FORMAT_F32};
     if (check_options(o, err) != 0) return -1;
-    set_batch(plan, o, c, facts->is_gpu);
+    set_batch(plan, o, c, facts->is_gpu, available(o, facts) >= large_gpu_bytes);
     m->kv_bytes_per_token = kv_cache_bytes_per_token(c, o->kv_format);
     m->available_bytes = available(o, facts);
     m->program_bytes = facts->own_bytes;

@@ -184,7 +184,7 @@ struct op_qkv {
     struct kv_view kv;
     int heads; /* H */
     const struct op_batch *batch;
-    void *scratch; /* act [T, D + 2 G K] */
+    void *scratch; /* act [T, D + (H + 2 G) K] */
 };
 
 /* y = silu(gate h) * (up h), h = rms_norm(x)        x act [T, D], y act [T, F] */

@@ -5,10 +5,14 @@
  *              key/value head for all queries that share it, so that a key is read once. What the
  *              stretches came to is put together, in their order, by the block that is last.
  * one row of each sequence, on tensor cores    attention_split.cu
- * many rows, on tensor cores                   attention_tiles.cu
+ * the same, many of them, on Hopper            attention_batch.cu
+ * many rows, on Hopper's tensor cores          flash_sm90.cu
+ * many rows, on those of other cards           attention_tiles.cu
  * odd heads    a warp for each query, value by value.
  */
 #include "kernels/cuda/attention.cuh"
+#include "kernels/cuda/attention_batch.h"
+#include "kernels/cuda/flash.h"
 
 #include <math_constants.h>
 
@@ -426,18 +430,29 @@ static __global__ void any_kernel(const struct attention_args a) {
 /* ---- which of them ---- */
 
 enum op_status attention_open(struct cuda_device *cuda) {
-    enum { PARTIAL_BYTES = 8 << 20, COUNTERS_BYTES = 64 << 10 };
+    enum { PARTIAL_BYTES = 8 << 20, COUNTERS_BYTES = 64 << 10, APART = 256 };
     cuda->partial_bytes = PARTIAL_BYTES;
     enum op_status status = cuda_status(cuda, cudaMalloc((void **)&cuda->partial, PARTIAL_BYTES));
     if (status == OP_OK)
-        status = cuda_status(cuda, cudaMalloc((void **)&cuda->counters, COUNTERS_BYTES));
-    if (status == OP_OK) status = cuda_status(cuda, cudaMemset(cuda->counters, 0, COUNTERS_BYTES));
+        status = cuda_status(cuda, cudaMalloc((void **)&cuda->counters, COUNTERS_BYTES + APART));
+    if (status == OP_OK)
+        status = cuda_status(cuda, cudaMemset(cuda->counters, 0, COUNTERS_BYTES + APART));
+    if (status == OP_OK) cuda->next_item = cuda->counters + COUNTERS_BYTES / sizeof(int);
     return status;
 }
 
 void attention_close(struct cuda_device *cuda) {
     cudaFree(cuda->partial);
     cudaFree(cuda->counters);
+}
+
+/* Where the module has no code for sm_90a, nothing can. */
+static enum op_status flash(struct cuda_device *cuda, const struct op_attention *op) {
+#ifdef QWEN_CUDA_SM90A
+    if (flash_can(cuda, op)) return flash_attention(cuda, op, cuda->next_item);
+#endif
+    (void)cuda, (void)op;
+    return OP_NOT_SUPPORTED;
 }
 
 static bool is_aligned(const struct op_attention *op) {
@@ -463,10 +478,13 @@ enum op_status cuda_attention(struct cuda_device *cuda, const struct op_attentio
                       dim3((unsigned)rows, blocks_for((size_t)op->heads, THREADS / WARP)), THREADS,
                       0, a);
     enum op_status status = OP_NOT_SUPPORTED;
+    if (a.is_decode) status = attention_batch(cuda, a);
+    if (status != OP_NOT_SUPPORTED) return status;
     if (a.is_decode)
         status = attention_split(cuda, a);
     else if (b->starts)
-        status = attention_tiles(cuda, a);
+        status = flash(cuda, op);
+    if (!a.is_decode && b->starts && status == OP_NOT_SUPPORTED) status = attention_tiles(cuda, a);
     if (status != OP_NOT_SUPPORTED) return status;
     if (op->kv.format == FORMAT_F16) return split_keys<f16>(cuda, a, rows);
     if (op->kv.format == FORMAT_BF16) return split_keys<bf16>(cuda, a, rows);

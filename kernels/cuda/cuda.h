@@ -44,7 +44,8 @@ struct cuda_device {
     float *partial;
     size_t partial_bytes;
     int *counters;
-    struct workspace sample_memory, sample_marks;
+    int *next_item; /* flash_sm90.cu's; 0 between launches */
+    struct workspace sample_memory, sample_marks, product_memory;
 };
 
 static inline struct cuda_device *cuda_of(struct device *device) {

@@ -311,6 +311,7 @@ static void cuda_close(struct device *device) {
     attention_close(cuda);
     workspace_free(&cuda->sample_memory);
     workspace_free(&cuda->sample_marks);
+    workspace_free(&cuda->product_memory);
     for (int i = 0; i < 2; i++) {
         if (cuda->arrived[i]) cudaEventDestroy(cuda->arrived[i]);
         cudaFreeHost(cuda->boxes[i]);

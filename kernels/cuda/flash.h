@@ -1,7 +1,6 @@
 /*
- * flash_sm90.cu: attention for passes of many rows, on tensor cores (sm_90a). Measured and tested by
- * tests/gpu/flash_bench.cu; cuda_attention does not call it yet: it wants a cache in the format of
- * the activations, and the engine's cache is F16 where models are BF16 (NOTES.md, what comes next).
+ * flash_sm90.cu: attention for passes of many rows, on Hopper's tensor cores (sm_90a), for caches in
+ * F16 or in the format of the activations. Measured and tested by tests/gpu/flash_bench.cu as well.
  */
 #pragma once
 

@@ -17,9 +17,12 @@
  */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/flash.h"
+#include "kernels/cuda/fragments.cuh"
+#include "kernels/cuda/tensor_map.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
 #include <math_constants.h>
+#include <type_traits>
 
 enum {
     KEYS = 128,                /* of a tile */
@@ -39,8 +42,12 @@ struct flash_args {
     int *next_item; /* 0 between launches; NULL: blocks take every gridDim-th item */
 };
 
-template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_> struct flash_shape {
+/* T: of keys, values and weights; A: of queries and results, which become T's where it is another
+ */
+template <typename T_, int HEAD_, int WARPGROUPS_, int STAGES_, typename A_ = T_>
+struct flash_shape {
     typedef T_ T;
+    typedef A_ A;
     enum {
         HEAD = HEAD_,
         ATOMS = HEAD / ATOM, /* side by side in a row */
@@ -223,18 +230,6 @@ static __device__ __forceinline__ float power_of_2(float x) {
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-template <typename T> static __device__ __forceinline__ unsigned pack(float x, float y);
-template <> __device__ __forceinline__ unsigned pack<bf16>(float x, float y) {
-    unsigned two;
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
-    return two;
-}
-template <> __device__ __forceinline__ unsigned pack<f16>(float x, float y) {
-    unsigned two;
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(two) : "f"(y), "f"(x));
-    return two;
-}
-
 /* Two rows of a thread: 8 lines apart. */
 struct flash_softmax {
     float largest[2], sum[2]; /* the sum over this thread's columns only */
@@ -283,23 +278,6 @@ static __device__ __forceinline__ void weigh(float (&s)[KEYS / 2], flash_softmax
     }
 }
 
-/* A 4x4 matrix of words over four lanes, one row each, is transposed. */
-static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
-#pragma unroll
-    for (int step = 1; step <= 2; step *= 2) {
-        const bool is_upper = threadIdx.x & (unsigned)step;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            if (i & step) continue;
-            const unsigned got = __shfl_xor_sync(~0u, is_upper ? w[i] : w[i + step], step);
-            if (is_upper)
-                w[i] = got;
-            else
-                w[i + step] = got;
-        }
-    }
-}
-
 template <typename T, int HEAD>
 static __device__ __forceinline__ void write_rows(const flash_args &a, const flash_item &item,
                                                   int row_of_thread, float (&o)[HEAD / 2],
@@ -321,7 +299,7 @@ static __device__ __forceinline__ void write_rows(const flash_args &a, const fla
 #pragma unroll
             for (int x = 0; x < 4; x++) {
                 const float *two = o + 16 * i + 4 * x + 2 * r;
-                w[x] = is_padding ? 0 : pack<T>(two[0] * inverse, two[1] * inverse);
+                w[x] = is_padding ? 0 : pack_two<T>(two[0] * inverse, two[1] * inverse);
             }
             transpose(w);
             if (is_there)
@@ -338,6 +316,18 @@ static __device__ __forceinline__ void write_zeros(const flash_args &a, const fl
         const size_t t = (size_t)(item.first_row + first + i / CHUNKS);
         T *to = (T *)a.y + (t * (size_t)a.heads + (size_t)item.head) * HEAD + i % CHUNKS * 8;
         *(uint4 *)to = make_uint4(0, 0, 0, 0);
+    }
+}
+
+/* A warpgroup's own queries, where they lie, in the format of the keys. */
+template <typename T, typename A>
+static __device__ __forceinline__ void convert_queries(char *q, int bytes) {
+    for (int i = (int)threadIdx.x % WARPGROUP * 16; i < bytes; i += WARPGROUP * 16) {
+        float values[8];
+        unpack<A>(*(const uint4 *)(q + i), values);
+        *(uint4 *)(q + i) =
+            make_uint4(pack_two<T>(values[0], values[1]), pack_two<T>(values[2], values[3]),
+                       pack_two<T>(values[4], values[5]), pack_two<T>(values[6], values[7]));
     }
 }
 
@@ -381,17 +371,18 @@ template <typename T>
 static __device__ __forceinline__ void to_operand(unsigned (&p)[KEYS / 4],
                                                   const float (&s)[KEYS / 2]) {
 #pragma unroll
-    for (int i = 0; i < KEYS / 4; i++) p[i] = pack<T>(s[2 * i], s[2 * i + 1]);
+    for (int i = 0; i < KEYS / 4; i++) p[i] = pack_two<T>(s[2 * i], s[2 * i + 1]);
 }
 
 /* A warpgroup, where it stands in the rings, and what it does with its 64 rows of an item. */
 template <typename Shape> struct flash_consumer {
     typedef typename Shape::T T;
+    typedef typename Shape::A A;
     enum { HEAD = Shape::HEAD, TURN = 1 /* the first of the barriers */ };
     const flash_args &a;
     flash_barriers<Shape::STAGES> &barriers;
     const int warpgroup, thread, row; /* `row`: of the item, the thread's first; and that + 8 */
-    char *v;
+    char *own_q, *v;
     uint64_t q_matrix, k_matrix, v_matrix;
     ring<Shape::STAGES> k_ring, v_ring; /* keys to come, and the values one tile behind them */
 
@@ -399,9 +390,9 @@ template <typename Shape> struct flash_consumer {
                                               char *values, flash_barriers<Shape::STAGES> &b)
         : a(args), barriers(b), warpgroup(uniform((int)threadIdx.x / WARPGROUP - 1)),
           thread((int)threadIdx.x % WARPGROUP),
-          row(warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4), v(values) {
-        q_matrix =
-            matrix_in_shared(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES, ATOM_BYTES, 16);
+          row(warpgroup * WARPGROUP_ROWS + thread / WARP * 16 + thread % WARP / 4),
+          own_q(q + warpgroup * Shape::ATOMS * Shape::Q_ATOM_BYTES), v(values) {
+        q_matrix = matrix_in_shared(own_q, ATOM_BYTES, 16);
         k_matrix = matrix_in_shared(k, Shape::GROUP_BYTES, 16);
         v_matrix = matrix_in_shared(v, Shape::GROUP_BYTES, ATOM_BYTES);
         if (warpgroup == Shape::WARPGROUPS - 1) pass_turn(); /* the first is the first */
@@ -517,6 +508,12 @@ template <typename Shape> struct flash_consumer {
 
         if (n_tiles > 0) {
             const uint64_t q = advance(q_matrix, uniform((int)buffer) * Shape::Q_BYTES);
+            if constexpr (!std::is_same<T, A>::value) {
+                convert_queries<T, A>(own_q + buffer * Shape::Q_BYTES,
+                                      Shape::ATOMS * Shape::Q_ATOM_BYTES);
+                stores_are_ready();
+                named_wait(1 + Shape::WARPGROUPS + warpgroup, WARPGROUP);
+            }
             float s[KEYS / 2], o[HEAD / 2];
             unsigned p[KEYS / 4];
             flash_softmax state = {{-CUDART_INF_F, -CUDART_INF_F}, {0, 0}};
@@ -527,10 +524,10 @@ template <typename Shape> struct flash_consumer {
             leave(&barriers.q_empty[buffer]);
             const int n_keys = item.first_position + item.n_rows;
             last_values(n_tiles, n_tiles == all_tiles ? uniform(n_keys) : 0, p, o);
-            write_rows<T, HEAD>(a, item, row, o, state);
+            write_rows<A, HEAD>(a, item, row, o, state);
         } else {
             if (uniform(item.n_rows) == 0) return false;
-            if (all_tiles == 0) write_zeros<T, HEAD>(a, item, first, n_rows);
+            if (all_tiles == 0) write_zeros<A, HEAD>(a, item, first, n_rows);
             leave(&barriers.q_empty[buffer]);
         }
         for (int tile = n_tiles; tile < all_tiles; tile++) skip_tile();
@@ -578,30 +575,6 @@ static __global__ void __launch_bounds__(Shape::THREADS, 1)
 
 /* ---- the host's side ---- */
 
-/* The driver's function that describes a tensor to the copy engine; NULL where it has none. */
-static PFN_cuTensorMapEncodeTiled_v12000 encoder(void) {
-    void *function = NULL;
-    cudaDriverEntryPointQueryResult found;
-    if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                         cudaEnableDefault, &found) != cudaSuccess ||
-        found != cudaDriverEntryPointSuccess)
-        return NULL;
-    return (PFN_cuTensorMapEncodeTiled_v12000)function;
-}
-
-/* Innermost first; strides in bytes, without the innermost, whose values are adjacent. */
-static bool describe(CUtensorMap *map, enum format format, const void *data, int rank,
-                     const cuuint64_t *sizes, const cuuint64_t *strides, const cuuint32_t *box) {
-    static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
-    const CUtensorMapDataType type =
-        format == FORMAT_BF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16 : CU_TENSOR_MAP_DATA_TYPE_FLOAT16;
-    const cuuint32_t steps[4] = {1, 1, 1, 1};
-    return encode && encode(map, type, (cuuint32_t)rank, (void *)data, sizes, strides, box, steps,
-                            CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                            CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-                            CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
-}
-
 template <typename Shape>
 static enum op_status flash_launch(struct cuda_device *cuda, const struct op_attention *op,
                                    int *next_item) {
@@ -616,9 +589,9 @@ static enum op_status flash_launch(struct cuda_device *cuda, const struct op_att
     const cuuint64_t kv_strides[3] = {row, ATOM_ROW, 8 * row};
     const cuuint32_t kv_box[4] = {ATOM, 8, Shape::ATOMS, BLOCK_KEYS / 8};
     CUtensorMap q_map, k_map, v_map;
-    if (!describe(&q_map, op->kv.format, op->q, 3, q_sizes, q_strides, q_box) ||
-        !describe(&k_map, op->kv.format, op->kv.k, 4, kv_sizes, kv_strides, kv_box) ||
-        !describe(&v_map, op->kv.format, op->kv.v, 4, kv_sizes, kv_strides, kv_box))
+    if (!tensor_map(&q_map, cuda->base.activation, op->q, 3, q_sizes, q_strides, q_box) ||
+        !tensor_map(&k_map, op->kv.format, op->kv.k, 4, kv_sizes, kv_strides, kv_box) ||
+        !tensor_map(&v_map, op->kv.format, op->kv.v, 4, kv_sizes, kv_strides, kv_box))
         return OP_NOT_SUPPORTED;
     /* each sequence, and the rows behind the last one, ends in a tile that may not be full */
     const int n_tiles = (b->n_rows + Shape::ROWS - 1) / Shape::ROWS + b->n_seqs;
@@ -642,24 +615,25 @@ bool flash_can(const struct cuda_device *cuda, const struct op_attention *op) {
     const uintptr_t all = (uintptr_t)op->y | (uintptr_t)op->q | (uintptr_t)kv->k | (uintptr_t)kv->v;
     return cuda->capability == 90 && (kv->head_size == 64 || kv->head_size == 128) &&
            kv->block_tokens == BLOCK_KEYS && op->window == 0 && op->scale > 0 && all % 16 == 0 &&
-           kv->format == cuda->base.activation &&
-           (kv->format == FORMAT_BF16 || kv->format == FORMAT_F16);
+           cuda->base.activation != FORMAT_F32 &&
+           (kv->format == cuda->base.activation || kv->format == FORMAT_F16);
 }
 
 /* Of heads of 64, a block takes 192 rows; or 128, where few blocks would have much to do. */
-template <typename T>
+template <typename T, typename A>
 static enum op_status flash_heads(struct cuda_device *cuda, const struct op_attention *op,
                                   int *next_item) {
     if (op->kv.head_size == 128)
-        return flash_launch<flash_shape<T, 128, 2, 2>>(cuda, op, next_item);
+        return flash_launch<flash_shape<T, 128, 2, 2, A>>(cuda, op, next_item);
     const long n_items = (long)((op->batch->n_rows + 191) / 192) * op->heads;
     if (2 * n_items < 5l * cuda->n_sms)
-        return flash_launch<flash_shape<T, 64, 2, 4>>(cuda, op, next_item);
-    return flash_launch<flash_shape<T, 64, 3, 4>>(cuda, op, next_item);
+        return flash_launch<flash_shape<T, 64, 2, 4, A>>(cuda, op, next_item);
+    return flash_launch<flash_shape<T, 64, 3, 4, A>>(cuda, op, next_item);
 }
 
 enum op_status flash_attention(struct cuda_device *cuda, const struct op_attention *op,
                                int *next_item) {
-    if (op->kv.format == FORMAT_BF16) return flash_heads<bf16>(cuda, op, next_item);
-    return flash_heads<f16>(cuda, op, next_item);
+    if (op->kv.format == FORMAT_BF16) return flash_heads<bf16, bf16>(cuda, op, next_item);
+    if (cuda->base.activation == FORMAT_F16) return flash_heads<f16, f16>(cuda, op, next_item);
+    return flash_heads<f16, bf16>(cuda, op, next_item);
 }

@@ -58,3 +58,20 @@ template <> __device__ __forceinline__ unsigned pack_two<bf16>(float a, float b)
     const __nv_bfloat162 two = __floats2bfloat162_rn(a, b);
     return *(const unsigned *)&two;
 }
+
+/* A 4x4 matrix of words over four lanes, one row each, is transposed. */
+static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
+#pragma unroll
+    for (int step = 1; step <= 2; step *= 2) {
+        const bool is_upper = threadIdx.x & (unsigned)step;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            if (i & step) continue;
+            const unsigned got = __shfl_xor_sync(~0u, is_upper ? w[i] : w[i + step], step);
+            if (is_upper)
+                w[i] = got;
+            else
+                w[i + step] = got;
+        }
+    }
+}

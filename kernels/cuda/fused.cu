@@ -1,10 +1,12 @@
 /*
  * The fused ops. One row (a step of one chat) is a single kernel each: the norm goes in with x, and
- * bias, rotation, cache and activation come with the sums. Two to eight rows need their norm first;
- * more are plain products with one kernel for what comes behind them.
+ * bias, rotation, cache and activation come with the sums. More rows need their norm first; beyond
+ * what skinny.cu takes they are plain products with one kernel for what comes behind them.
  */
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/rotate.cuh"
+#include "kernels/cuda/skinny.h"
 
 #define TRY(call)                                                                                  \
     do {                                                                                           \
@@ -120,11 +122,13 @@ template <typename T> struct qkv_raw_job : qkv_rows<T> {
     }
 };
 
-/* Norm per head where there is one, rotation, cache: a warp for each head of a row. */
+/* What the products left of q, k and v: row t of each begins at t times its stride. */
 template <typename T> struct finish_args {
-    T *q;
-    const T *k, *v;
+    const T *from[3];
+    size_t strides[3];
+    const float *bias[3];         /* still to be added, or NULL */
     const float *q_norm, *k_norm; /* or NULL */
+    T *q;
     float eps;
     struct rope_params rope;
     struct kv_view kv;
@@ -132,65 +136,148 @@ template <typename T> struct finish_args {
     struct row_facts rows;
 };
 
-enum { FINISH_THREADS = 128, MAX_PAIRS_OF_LANE = MAX_HEAD_SIZE / 2 / WARP };
+enum { FINISH_THREADS = 128, FINISH_WARPS = FINISH_THREADS / WARP, ROWS_TO_SHARE = 64 };
 
-template <typename T> static __global__ void qkv_finish_kernel(const struct finish_args<T> a) {
+template <typename T, int N> struct alignas(N * sizeof(T)) some { T v[N]; };
+
+template <typename T, int N>
+static __device__ __forceinline__ void load_some(float *to, const T *from) {
+    const some<T, N> values = *(const some<T, N> *)from;
+#pragma unroll
+    for (int i = 0; i < N; i++) to[i] = to_float(values.v[i]);
+}
+template <typename T, int N>
+static __device__ __forceinline__ void store_some(void *to, size_t at, const float *from) {
+    some<T, N> values;
+#pragma unroll
+    for (int i = 0; i < N; i++) values.v[i] = from_float<T>(from[i]);
+    *(some<T, N> *)((T *)to + at) = values;
+}
+template <int N>
+static __device__ __forceinline__ void store_some_as(void *to, size_t at, enum format format,
+                                                     const float *from) {
+    if (format == FORMAT_F16)
+        store_some<f16, N>(to, at, from);
+    else if (format == FORMAT_BF16)
+        store_some<bf16, N>(to, at, from);
+    else
+        store_some<float, N>(to, at, from);
+}
+
+/*
+ * Bias, norm per head where there is one, rotation, cache: a warp for each head of a row, or for
+ * several, one after the other. A lane has N adjacent pairs, then those 32 N further.
+ */
+template <typename T, int N>
+static __global__ void qkv_finish_kernel(const struct finish_args<T> a) {
+    enum { GROUPS = MAX_HEAD_SIZE / 2 / WARP / N };
     let_next_begin();
-    wait_for_previous();
     const size_t t = blockIdx.x;
     const int lane = (int)threadIdx.x % WARP, n = a.rope.head_size, n_pairs = n / 2;
-    const int head = (int)(blockIdx.y * (FINISH_THREADS / WARP) + threadIdx.x / WARP);
     const int n_kv = a.kv.n_kv_heads, slot = a.rows.slots[t];
-    if (head >= a.n_heads + 2 * n_kv || slot < 0) return;
-    const int part = head < a.n_heads ? 0 : head < a.n_heads + n_kv ? 1 : 2;
-    const int own = part == 0 ? head : (head - a.n_heads) % n_kv;
-    const int heads = part == 0 ? a.n_heads : n_kv;
-    const size_t from = (t * (size_t)heads + (size_t)own) * (size_t)n;
-    const T *x = (part == 0 ? a.q : part == 1 ? a.k : a.v) + from;
+    const int logn_tokens = a.rope.logn_tokens;
+    float2 by[GROUPS][N];
+#pragma unroll
+    for (int j = 0; j < GROUPS; j++)
+#pragma unroll
+        for (int x = 0; x < N; x++) {
+            const int i = (j * WARP + lane) * N + x;
+            if (i < n_pairs && slot >= 0) by[j][x] = rotation_of(a.rows, t, i, n_pairs, 0, false);
+        }
+    const float of_query = slot < 0 ? 1 : logn_of(a.rows.positions[t], logn_tokens);
+    wait_for_previous();
+    if (slot < 0) return;
 
-    float2 y[MAX_PAIRS_OF_LANE];
-    float squares = 0;
+    const int warp = (int)(blockIdx.y * FINISH_WARPS + threadIdx.x / WARP);
+    for (int head = warp; head < a.n_heads + 2 * n_kv; head += (int)gridDim.y * FINISH_WARPS) {
+        const int part = head < a.n_heads ? 0 : head < a.n_heads + n_kv ? 1 : 2;
+        const int own = part == 0 ? head : (head - a.n_heads) % n_kv;
+        const T *from = a.from[part] + t * a.strides[part] + (size_t)own * (size_t)n;
+        const float *bias = a.bias[part] ? a.bias[part] + own * n : NULL;
+        const float *norm = part == 0 ? a.q_norm : part == 1 ? a.k_norm : NULL;
+        float first[GROUPS][N], second[GROUPS][N], squares = 0;
 #pragma unroll
-    for (int j = 0; j < MAX_PAIRS_OF_LANE; j++) {
-        const int i = j * WARP + lane;
-        if (i >= n_pairs) break;
-        const int2 at = pair_at(i, n_pairs, a.rope.interleaved);
-        y[j] = make_float2(to_float(x[at.x]), to_float(x[at.y]));
-        squares += y[j].x * y[j].x + y[j].y * y[j].y;
-    }
-    const float *norm = part == 0 ? a.q_norm : part == 1 ? a.k_norm : NULL;
-    const float scale = norm ? 1 / sqrtf(warp_sum(squares) / (float)n + a.eps) : 1;
+        for (int j = 0; j < GROUPS; j++) {
+            const int i = (j * WARP + lane) * N;
+            if (i >= n_pairs) break;
+            const int2 at = pair_at(i, n_pairs, a.rope.interleaved);
+            load_some<T, N>(first[j], from + at.x);
+            load_some<T, N>(second[j], from + at.y);
 #pragma unroll
-    for (int j = 0; j < MAX_PAIRS_OF_LANE; j++) {
-        const int i = j * WARP + lane;
-        if (i >= n_pairs) break;
-        const int2 at = pair_at(i, n_pairs, a.rope.interleaved);
-        if (norm) y[j].x *= scale * norm[at.x], y[j].y *= scale * norm[at.y];
-        if (part < 2)
-            y[j] = rotate(y[j].x, y[j].y,
-                          rotation_of(a.rows, t, i, n_pairs, a.rope.logn_tokens, part == 0));
-        if (part == 0) {
-            a.q[from + (size_t)at.x] = from_float<T>(y[j].x);
-            a.q[from + (size_t)at.y] = from_float<T>(y[j].y);
-        } else {
-            void *plane = part == 1 ? a.kv.k : a.kv.v;
-            const size_t to = cache_row(a.kv, slot, own);
-            store_as(plane, to + (size_t)at.x, a.kv.format, y[j].x);
-            store_as(plane, to + (size_t)at.y, a.kv.format, y[j].y);
+            for (int x = 0; x < N; x++) {
+                if (bias) first[j][x] += bias[at.x + x], second[j][x] += bias[at.y + x];
+                squares += first[j][x] * first[j][x] + second[j][x] * second[j][x];
+            }
+        }
+        const float scale = norm ? 1 / sqrtf(warp_sum(squares) / (float)n + a.eps) : 1;
+#pragma unroll
+        for (int j = 0; j < GROUPS; j++) {
+            const int i = (j * WARP + lane) * N;
+            if (i >= n_pairs) break;
+            const int2 at = pair_at(i, n_pairs, a.rope.interleaved);
+#pragma unroll
+            for (int x = 0; x < N; x++) {
+                float2 y = make_float2(first[j][x], second[j][x]);
+                if (norm) y.x *= scale * norm[at.x + x], y.y *= scale * norm[at.y + x];
+                if (part < 2) y = rotate(y.x, y.y, by[j][x]);
+                if (part == 0) y.x *= of_query, y.y *= of_query;
+                first[j][x] = y.x, second[j][x] = y.y;
+            }
+            if (part == 0) {
+                const size_t to = (t * (size_t)a.n_heads + (size_t)own) * (size_t)n;
+                store_some<T, N>(a.q, to + (size_t)at.x, first[j]);
+                store_some<T, N>(a.q, to + (size_t)at.y, second[j]);
+            } else {
+                void *plane = part == 1 ? a.kv.k : a.kv.v;
+                const size_t to = cache_row(a.kv, slot, own);
+                store_some_as<N>(plane, to + (size_t)at.x, a.kv.format, first[j]);
+                store_some_as<N>(plane, to + (size_t)at.y, a.kv.format, second[j]);
+            }
         }
     }
 }
 
+/* q, k, v: what the products left, without biases if `adds_bias`, one beside the other if
+ * `is_packed`. */
 template <typename T>
-static enum op_status qkv_finish(struct cuda_device *cuda, const struct op_qkv *op, const T *k,
-                                 const T *v) {
-    const struct finish_args<T> a = {
-        (T *)op->q, k, v, op->q_norm, op->k_norm, op->eps, op->rope, op->kv, op->heads,
-            row_facts_of(op->batch)
+static enum op_status qkv_finish(struct cuda_device *cuda, const struct op_qkv *op, const T *q,
+                                 const T *k, const T *v, bool is_packed, bool adds_bias) {
+    const size_t n_q = (size_t)op->wq->rows, n_kv = (size_t)op->wk->rows, all = n_q + 2 * n_kv;
+    struct finish_args<T> a = {
+        {q, k, v}, {is_packed ? all : n_q, is_packed ? all : n_kv, is_packed ? all : n_kv},
+            {NULL, NULL, NULL}, op->q_norm, op->k_norm,
+            (T *)op->q, op->eps, op->rope, op->kv, op->heads, row_facts_of(op->batch)
     };
-    const size_t heads = (size_t)(op->heads + 2 * op->kv.n_kv_heads);
-    const dim3 grid((unsigned)op->batch->n_rows, blocks_for(heads, FINISH_THREADS / WARP));
-    return launch(cuda, qkv_finish_kernel<T>, grid, FINISH_THREADS, 0, a);
+    if (adds_bias) a.bias[0] = op->bq, a.bias[1] = op->bk, a.bias[2] = op->bv;
+    const int heads = op->heads + 2 * op->kv.n_kv_heads, rows = op->batch->n_rows;
+    const bool in_twos = op->rope.head_size % 4 == 0 && !op->rope.interleaved;
+    const dim3 grid((unsigned)rows,
+                    rows >= ROWS_TO_SHARE ? 2 : blocks_for((size_t)heads, FINISH_WARPS));
+    return in_twos ? launch(cuda, qkv_finish_kernel<T, 2>, grid, FINISH_THREADS, 0, a)
+                   : launch(cuda, qkv_finish_kernel<T, 1>, grid, FINISH_THREADS, 0, a);
+}
+
+static const void *behind(const struct matrix *w) {
+    return (const char *)w->data + format_row_bytes(w->format, (size_t)w->rows * (size_t)w->cols);
+}
+
+/* Many rows: one product where the three matrices lie side by side, as weights.c has them. */
+template <typename T>
+static enum op_status qkv_products(struct cuda_device *cuda, const struct op_qkv *op, const T *h,
+                                   T *out) {
+    const int rows = op->batch->n_rows;
+    const size_t n_q = (size_t)op->wq->rows, n_kv = (size_t)op->wk->rows;
+    if (behind(op->wq) == op->wk->data && behind(op->wk) == op->wv->data) {
+        struct matrix all = *op->wq;
+        all.rows += op->wk->rows + op->wv->rows;
+        TRY(product(cuda, out, h, &all, NULL, rows));
+        return qkv_finish<T>(cuda, op, out, out + n_q, out + n_q + n_kv, true, true);
+    }
+    T *k = out + (size_t)rows * n_q, *v = k + (size_t)rows * n_kv;
+    TRY(product(cuda, out, h, op->wq, NULL, rows));
+    TRY(product(cuda, k, h, op->wk, NULL, rows));
+    TRY(product(cuda, v, h, op->wv, NULL, rows));
+    return qkv_finish<T>(cuda, op, out, k, v, false, true);
 }
 
 template <typename T> static enum op_status qkv(struct cuda_device *cuda, const struct op_qkv *op) {
@@ -214,17 +301,15 @@ template <typename T> static enum op_status qkv(struct cuda_device *cuda, const 
     if (is_aligned && rows == 1)
         status = gemv_normed<T>(cuda, raw, n_atoms, hidden, op->x, NULL, op->norm, op->eps);
     if (status == OP_NOT_SUPPORTED) {
+        if (rows >= SKINNY_LEAST_ROWS) status = skinny_qkv(cuda, op);
+        if (status != OP_NOT_SUPPORTED) return status;
         TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
         if (is_aligned && rows <= GEMV_MAX_COLS)
             status = gemv<T>(cuda, raw, n_atoms, hidden, rows, h, NULL);
     }
-    if (status == OP_NOT_SUPPORTED) {
-        TRY(product(cuda, op->q, h, op->wq, op->bq, rows));
-        TRY(product(cuda, k, h, op->wk, op->bk, rows));
-        TRY(product(cuda, v, h, op->wv, op->bv, rows));
-        status = OP_OK;
-    }
-    return status == OP_OK ? qkv_finish<T>(cuda, op, k, v) : status;
+    if (status == OP_NOT_SUPPORTED) return qkv_products<T>(cuda, op, h, k);
+    if (status != OP_OK) return status;
+    return qkv_finish<T>(cuda, op, (const T *)op->q, k, v, false, false);
 }
 
 enum op_status cuda_qkv(struct cuda_device *cuda, const struct op_qkv *op) {
@@ -265,9 +350,17 @@ static enum op_status gate_up(struct cuda_device *cuda, const struct op_gate_up 
     if (is_aligned && rows == 1)
         status = gemv_normed<T>(cuda, job, n, hidden, op->x, NULL, op->norm, op->eps);
     if (status != OP_NOT_SUPPORTED) return status;
+    if (rows >= SKINNY_LEAST_ROWS) status = skinny_gate_up(cuda, op);
+    if (status != OP_NOT_SUPPORTED) return status;
     TRY(norm_rows(cuda, h, op->x, op->norm, rows, hidden, op->eps));
     if (is_aligned && rows <= GEMV_MAX_COLS) status = gemv<T>(cuda, job, n, hidden, rows, h, NULL);
     if (status != OP_NOT_SUPPORTED) return status;
+#ifdef QWEN_CUDA_SM90A
+    if (gemm_can(cuda, h, op->gate, rows) && gemm_can(cuda, op->y, op->up, rows)) {
+        const struct gemm_silu silu = {op->y, h, op->gate->data, op->up->data, rows, n, hidden};
+        return gemm_silu_mul(cuda, &silu);
+    }
+#endif
     TRY(product(cuda, op->y, h, op->gate, NULL, rows));
     TRY(product(cuda, up, h, op->up, NULL, rows));
     const struct op_silu_mul mul = {op->y, op->y, up, (size_t)rows * (size_t)n};

@@ -1,5 +1,8 @@
-/* linear: few rows by gemv.cuh, many by cuBLASLt, shapes that neither takes by a plain kernel. */
+/* linear: few rows by gemv.cuh, some by skinny.cu, many by cuBLASLt, shapes that none of them takes
+ * by a plain kernel. */
+#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemv.cuh"
+#include "kernels/cuda/skinny.h"
 
 /* ---- few rows ---- */
 
@@ -87,7 +90,11 @@ static enum op_status many_rows(struct cuda_device *cuda, const struct op_linear
                    op->bias, op->w->rows, op->accumulate);
         if (status != OP_OK) return status;
     }
-    return matmul_run(cuda, op, op->bias || op->accumulate ? 1.0f : 0.0f);
+    const bool adds = op->bias || op->accumulate;
+#ifdef QWEN_CUDA_SM90A
+    if (gemm_product_can(cuda, op)) return gemm_product(cuda, op, adds);
+#endif
+    return matmul_run(cuda, op, adds ? 1.0f : 0.0f);
 }
 
 /* ---- which of them ---- */
@@ -96,7 +103,9 @@ template <typename T, typename Y>
 static enum op_status linear_to(struct cuda_device *cuda, const struct op_linear *op) {
     const bool is_aligned = gemv_can<T>(op->w, op->x);
     enum op_status status = OP_NOT_SUPPORTED;
-    if (is_aligned && op->rows <= GEMV_MAX_COLS) status = few_rows<T, Y>(cuda, op);
+    if (op->rows >= SKINNY_LEAST_ROWS) status = skinny_linear(cuda, op);
+    if (is_aligned && status == OP_NOT_SUPPORTED && op->rows <= GEMV_MAX_COLS)
+        status = few_rows<T, Y>(cuda, op);
     if (is_aligned && status == OP_NOT_SUPPORTED && op->w->rows % per_16<T> == 0)
         status = many_rows<Y>(cuda, op);
     return status == OP_NOT_SUPPORTED ? any_shape<T, Y>(cuda, op) : status;

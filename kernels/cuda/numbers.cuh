@@ -65,6 +65,17 @@ template <> __device__ __forceinline__ void unpack<f16>(uint4 v, float *out) {
     }
 }
 
+/* And back. */
+template <typename T> static __device__ __forceinline__ uint4 pack_16(const float *from) {
+    union {
+        uint4 packed;
+        T values[per_16<T>];
+    } u;
+#pragma unroll
+    for (int i = 0; i < per_16<T>; i++) u.values[i] = from_float<T>(from[i]);
+    return u.packed;
+}
+
 /* A cache's format is a run-time fact of the generic kernels. */
 static __device__ __forceinline__ float load_as(const void *data, size_t i, enum format format) {
     if (format == FORMAT_F16) return to_float(((const f16 *)data)[i]);

@@ -13,6 +13,12 @@ static inline struct row_facts row_facts_of(const struct op_batch *b) {
     return {b->positions, b->seq_of, b->slots, b->inv_freq, b->rope_scale};
 }
 
+/* v1's factor on the query at a position. */
+static __device__ __forceinline__ float logn_of(int position, int logn_tokens) {
+    if (logn_tokens <= 1 || position < logn_tokens) return 1;
+    return logf((float)position + 1) / logf((float)logn_tokens);
+}
+
 /* Cosine and sine for pair i of row t, with what logn makes of a query. */
 static __device__ __forceinline__ float2 rotation_of(const struct row_facts &rows, size_t t, int i,
                                                      int n_pairs, int logn_tokens, bool is_query) {
@@ -20,8 +26,7 @@ static __device__ __forceinline__ float2 rotation_of(const struct row_facts &row
     const float angle = (float)position * rows.inv_freq[(size_t)sequence * (size_t)n_pairs + i];
     float scale = rows.rope_scale[sequence], sine, cosine;
     sincosf(angle, &sine, &cosine);
-    if (is_query && logn_tokens > 1 && position >= logn_tokens)
-        scale *= logf((float)position + 1) / logf((float)logn_tokens);
+    if (is_query) scale *= logn_of(position, logn_tokens);
     return make_float2(cosine * scale, sine * scale);
 }
 

@@ -166,8 +166,13 @@ template <int N> static __device__ __forceinline__ void hold(unsigned (&x)[N]) {
 #define D8(i)                                                                                      \
     "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]),    \
         "+f"(d[i + 6]), "+f"(d[i + 7])
-#define D32 D8(0), D8(8), D8(16), D8(24)
-#define D64 D32, D8(32), D8(40), D8(48), D8(56)
+#define D4        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+#define D16       D8(0), D8(8)
+#define D32       D8(0), D8(8), D8(16), D8(24)
+#define D64       D32, D8(32), D8(40), D8(48), D8(56)
+#define D4_NAMES  "%0,%1,%2,%3"
+#define D8_NAMES  "%0,%1,%2,%3,%4,%5,%6,%7"
+#define D16_NAMES "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define D32_NAMES                                                                                  \
     "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,"                                       \
     "%16,%17,%18,%19,%20,%21,%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -196,6 +201,40 @@ static __device__ __forceinline__ void wgmma_rows(float (&d)[64], uint64_t a, ui
         WGMMA("128", "f16", D64_NAMES, "%66", "%64, %65, p, 1, 1, 0, 0", D64, "l"(a), "l"(b));
 }
 
+/* The same with 8, 16, 32 and 64 rows of b: d has half as many values. */
+template <typename T>
+static __device__ __forceinline__ void wgmma_rows(float (&d)[4], uint64_t a, uint64_t b,
+                                                  bool adds) {
+    if constexpr (is_bf16<T>)
+        WGMMA("8", "bf16", D4_NAMES, "%6", "%4, %5, p, 1, 1, 0, 0", D4, "l"(a), "l"(b));
+    else
+        WGMMA("8", "f16", D4_NAMES, "%6", "%4, %5, p, 1, 1, 0, 0", D4, "l"(a), "l"(b));
+}
+template <typename T>
+static __device__ __forceinline__ void wgmma_rows(float (&d)[8], uint64_t a, uint64_t b,
+                                                  bool adds) {
+    if constexpr (is_bf16<T>)
+        WGMMA("16", "bf16", D8_NAMES, "%10", "%8, %9, p, 1, 1, 0, 0", D8(0), "l"(a), "l"(b));
+    else
+        WGMMA("16", "f16", D8_NAMES, "%10", "%8, %9, p, 1, 1, 0, 0", D8(0), "l"(a), "l"(b));
+}
+template <typename T>
+static __device__ __forceinline__ void wgmma_rows(float (&d)[16], uint64_t a, uint64_t b,
+                                                  bool adds) {
+    if constexpr (is_bf16<T>)
+        WGMMA("32", "bf16", D16_NAMES, "%18", "%16, %17, p, 1, 1, 0, 0", D16, "l"(a), "l"(b));
+    else
+        WGMMA("32", "f16", D16_NAMES, "%18", "%16, %17, p, 1, 1, 0, 0", D16, "l"(a), "l"(b));
+}
+template <typename T>
+static __device__ __forceinline__ void wgmma_rows(float (&d)[32], uint64_t a, uint64_t b,
+                                                  bool adds) {
+    if constexpr (is_bf16<T>)
+        WGMMA("64", "bf16", D32_NAMES, "%34", "%32, %33, p, 1, 1, 0, 0", D32, "l"(a), "l"(b));
+    else
+        WGMMA("64", "f16", D32_NAMES, "%34", "%32, %33, p, 1, 1, 0, 0", D32, "l"(a), "l"(b));
+}
+
 /* d (+)= a b, a [64, 16] in registers, b [16, 128] in shared memory, 128 along the rows */
 template <typename T>
 static __device__ __forceinline__ void wgmma_columns(float (&d)[64], const unsigned *a, uint64_t b,
@@ -220,8 +259,13 @@ static __device__ __forceinline__ void wgmma_columns(float (&d)[32], const unsig
 }
 
 #undef WGMMA
+#undef D4
 #undef D8
+#undef D16
 #undef D32
 #undef D64
+#undef D4_NAMES
+#undef D8_NAMES
+#undef D16_NAMES
 #undef D32_NAMES
 #undef D64_NAMES

@@ -1,7 +1,8 @@
 /*
  * Speeds of passes on a GPU with random weights of a model's shapes.
  *
- *   decode_bench MODULE [model [what…]]    model: 7b, 1.5b, 0.5b; what: see main()
+ *   decode_bench MODULE [model [f16] [what…]]    model: 7b, 1.5b, 0.5b; what: see main(), or
+ *                                               16x512: a step of 16 sequences at context 512
  *
  * The roof is the device's read speed (kernels/device.h). A step's share is what it would take at
  * that speed, for its weights and its keys and values, over what it takes.
@@ -17,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SEQS = 64, BLOCK_TOKENS = KV_BLOCK_TOKENS, RANDOM_VALUES = 1 << 24 };
+enum { MAX_ROWS = 8192, MAX_SEQS = 64, BLOCK_TOKENS = KV_BLOCK_TOKENS, RANDOM_VALUES = 1 << 24 };
 
 struct shape {
     const char *name;
@@ -57,23 +58,30 @@ static float random_normal(void) {
     return (float)(sum * 1.7320508);
 }
 
-static void open_cuda(const char *path) {
+static void open_cuda(const char *path, enum format activation) {
     void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     must(module != NULL, dlerror());
     void *symbol = dlsym(module, DEVICE_CUDA_SYMBOL);
     device_cuda_open_fn *open = NULL;
     memcpy(&open, &symbol, sizeof open);
     char reason[160] = "";
-    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI, .activation = FORMAT_BF16};
+    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI, .activation = activation};
     must(open(&device, &options, reason, sizeof reason) == OP_OK, reason);
 }
 
 /* ---- a model ---- */
 
+static char *room; /* for the matrices that come next: side by side, as weights.c has them */
+
+static void reserve(size_t values) {
+    room = device->alloc(device, 2 * values);
+    must(room != NULL, "out of GPU memory");
+}
+
 static struct matrix new_matrix(int rows, int cols, float scale) {
     size_t n = (size_t)rows * (size_t)cols;
-    struct matrix m = {device->alloc(device, 2 * n), device->activation, rows, cols, LAYOUT_STORED};
-    must(m.data != NULL, "out of GPU memory");
+    struct matrix m = {room, device->activation, rows, cols, LAYOUT_STORED};
+    room += 2 * n;
     static float *scaled;
     static float last_scale;
     if (!scaled) scaled = malloc(RANDOM_VALUES * sizeof *scaled);
@@ -117,6 +125,8 @@ static void make_model(const struct shape *s, int max_rows, int context) {
     const float in = 1 / sqrtf((float)s->hidden);
     weights = (struct weights){.device = device};
     weights.layers = calloc((size_t)s->layers, sizeof *weights.layers);
+    const size_t vocab_values = (size_t)s->vocab * (size_t)s->hidden;
+    reserve(s->is_tied ? vocab_values : 2 * vocab_values);
     weights.embed = new_matrix(s->vocab, s->hidden, in);
     if (!s->is_tied) weight_bytes = 0;
     weights.head = s->is_tied ? weights.embed : new_matrix(s->vocab, s->hidden, in);
@@ -125,6 +135,7 @@ static void make_model(const struct shape *s, int max_rows, int context) {
         struct layer_weights *w = &weights.layers[l];
         w->attn_norm = new_vector(s->hidden, 1);
         w->ffn_norm = new_vector(s->hidden, 1);
+        reserve((size_t)s->hidden * (size_t)(2 * q + 2 * k + 3 * s->ffn));
         w->q = new_matrix(q, s->hidden, in);
         w->k = new_matrix(k, s->hidden, in);
         w->v = new_matrix(k, s->hidden, in);
@@ -179,7 +190,8 @@ static void *at(const void *field) {
     return batch.memory + (uintptr_t)field;
 }
 
-/* n_seqs sequences whose last n_new tokens end at `context`. Sequences beyond 8 share keys. */
+/* n_seqs sequences whose last n_new tokens end at `context`, each with keys of its own (there is
+ * room for 8 of the longest context). */
 static void fill(int n_seqs, int n_new, int context, bool is_decode) {
     batch_clear(&batch);
     batch.n_rows = n_seqs * n_new;
@@ -191,10 +203,11 @@ static void fill(int n_seqs, int n_new, int context, bool is_decode) {
     int32_t *table = at(v.block_table);
     float *rope_scale = at(v.rope_scale), *inv_freq = at(v.inv_freq);
     (void)is_decode;
+    const int n_blocks = (context + BLOCK_TOKENS - 1) / BLOCK_TOKENS;
+    must(n_seqs * n_blocks <= 8 * batch.size.max_blocks, "too few KV blocks");
     for (int s = 0; s < n_seqs; s++) {
         int32_t *blocks = table + (size_t)s * (size_t)batch.size.max_blocks;
-        for (int i = 0; i < batch.size.max_blocks; i++)
-            blocks[i] = (s % 8) * batch.size.max_blocks + i;
+        for (int i = 0; i < n_blocks; i++) blocks[i] = s * n_blocks + i;
         for (int i = 0; i < n_new; i++) {
             int t = s * n_new + i, p = context - n_new + i;
             tokens[t] = rand() % config.vocab;
@@ -246,8 +259,9 @@ static void decode(int n_seqs, int context) {
     qsort(times, RUNS, sizeof *times, by_size);
     qsort(waited, RUNS, sizeof *waited, by_size);
     check_logits("decode");
-    double bytes = (double)weight_bytes +
-                   (double)n_seqs * context * (double)kv_cache_bytes_per_token(&config, FORMAT_F16);
+    double bytes =
+        (double)weight_bytes +
+        (double)n_seqs * context * (double)kv_cache_bytes_per_token(&config, kv.layout.format);
     double t = times[RUNS / 2];
     printf(
         "  decode batch %2d context %5d: %8.1f tok/s  %7.1f us  %5.1f %% of the roof; waiting for "
@@ -275,8 +289,33 @@ static void prefill(int n_seqs, int n_new, int context) {
     fflush(stdout);
 }
 
+/* Whole prompts of n_tokens, with at most `rows` of them, or of several sequences, in a pass. */
+static void prompts(int n_seqs, int n_tokens, int rows) {
+    enum { RUNS = 3 };
+    double times[RUNS];
+    const int together = rows > n_tokens ? rows / n_tokens : 1;
+    for (int r = -1; r < RUNS; r++) {
+        double begin = clock_seconds();
+        for (int s = 0; s < n_seqs; s += together)
+            for (int done = 0; done < n_tokens; done += rows) {
+                int some = n_tokens - done < rows ? n_tokens - done : rows;
+                fill(together, some, done + some, false);
+                if (done + some < n_tokens) batch.n_outputs = 0;
+                must(graph_cache_run(&graphs, &batch) == OP_OK, "prompts");
+            }
+        must(device->sync(device) == OP_OK, "prompts");
+        if (r >= 0) times[r] = clock_seconds() - begin;
+    }
+    qsort(times, RUNS, sizeof *times, by_size);
+    check_logits("prompts");
+    double t = times[RUNS / 2];
+    printf("  prompts %d x %d, %d rows in a pass: %8.0f tok/s  %7.2f ms\n", n_seqs, n_tokens, rows,
+           n_seqs * n_tokens / t, t * 1e3);
+    fflush(stdout);
+}
+
 /* One kind of op at a time, layer after layer, as one recording: what each costs in a step. */
-enum kind { QKV, ATTENTION, O, GATE_UP, DOWN, HEAD, EMBED, N_KINDS };
+enum kind { QKV, ATTENTION, O, GATE_UP, DOWN, HEAD, EMBED, NORM, N_KINDS };
 
 static enum op_status run_op(enum kind kind, const struct op_batch *b, int l) {
     const struct layer_weights *w = &weights.layers[l];
@@ -322,6 +361,9 @@ static enum op_status run_op(enum kind kind, const struct op_batch *b, int l) {
     case EMBED:
         return ops->embed(device,
                           &(struct op_embed){.y = a->x, .table = &weights.embed, .batch = b});
+    case NORM:
+        return ops->rms_norm(device, &(struct op_rms_norm){a->scratch, a->x, w->ffn_norm, b->n_rows,
+                                                           config.hidden, 1e-6f});
     default:
         return OP_BAD_SHAPE;
     }
@@ -350,8 +392,8 @@ static double time_kinds(const struct op_batch *b, int first, int last) {
 }
 
 static void op_times(int n_seqs, int n_new, int context) {
-    static const char *const names[] = {"qkv",  "attention", "o",    "gate_up",
-                                        "down", "head",      "embed"};
+    static const char *const names[] = {"qkv",  "attention", "o",     "gate_up",
+                                        "down", "head",      "embed", "norm"};
     fill(n_seqs, n_new, context, true);
     must(graph_cache_run(&graphs, &batch) == OP_OK, "ops");
     must(device->sync(device) == OP_OK, "ops");
@@ -375,13 +417,14 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (strcmp(shapes[i].name, name) == 0) s = &shapes[i];
     must(s != NULL, "no such model");
-    open_cuda(argv[1]);
+    open_cuda(argv[1], argc > 3 && strcmp(argv[3], "f16") == 0 ? FORMAT_F16 : FORMAT_BF16);
     double begin = clock_seconds();
     measure_roof();
-    make_model(s, 2048, 16384);
-    printf("%s, Qwen2.5-%s bf16, %.2f GB a step; made in %.1f s\n", device->name, s->name,
-           (double)weight_bytes * 1e-9, clock_seconds() - begin);
-    bool all = argc <= 3;
+    make_model(s, MAX_ROWS, 16384);
+    printf("%s, Qwen2.5-%s %s, %.2f GB a step; made in %.1f s\n", device->name, s->name,
+           format_table[device->activation].name, (double)weight_bytes * 1e-9,
+           clock_seconds() - begin);
+    bool all = argc <= (device->activation == FORMAT_F16 ? 4 : 3);
     for (int i = 3; i < argc || all; i++, all = false) {
         const char *what = all ? "all" : argv[i];
         if (strcmp(what, "decode") == 0 || strcmp(what, "all") == 0) {
@@ -395,16 +438,29 @@ int main(int argc, char **argv) {
             decode(16, 512);
             decode(64, 1024);
         }
+        int n_seqs, context; /* "16x512" */
+        if (sscanf(what, "%dx%d", &n_seqs, &context) == 2) decode(n_seqs, context);
+        if (strcmp(what, "batch-ops") == 0) {
+            op_times(8, 1, 512);
+            op_times(16, 1, 512);
+            op_times(64, 1, 1024);
+        }
         if (strcmp(what, "ops") == 0 || strcmp(what, "all") == 0) {
             op_times(1, 1, 512);
             op_times(1, 1, 16000);
             op_times(8, 1, 512);
             op_times(1, 512, 512);
         }
+        if (strcmp(what, "prefill-ops") == 0) {
+            op_times(1, 512, 512);
+            op_times(1, 2048, 2048);
+            op_times(1, 2048, 16000);
+        }
         if (strcmp(what, "prefill") == 0 || strcmp(what, "all") == 0) {
             prefill(1, 512, 512);
             prefill(1, 2048, 2048);
-            prefill(1, 2048, 16000);
+            for (int rows = 2048; rows <= 4096; rows *= 2) prompts(8, 2048, rows);
+            for (int rows = 2048; rows <= MAX_ROWS; rows *= 2) prompts(1, 16000, rows);
         }
     }
     return 0;

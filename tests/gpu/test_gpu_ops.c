@@ -150,6 +150,15 @@ static struct twin_matrix matrix_random(int rows, int cols) {
                                 {t.gpu, gpu->activation, rows, cols, LAYOUT_STORED}};
 }
 
+static struct twin_matrix rows_of(const struct twin_matrix *m, int first, int n) {
+    struct twin_matrix some = *m;
+    const size_t before = (size_t)first * (size_t)m->cpu.cols;
+    some.cpu.rows = some.gpu.rows = n;
+    some.cpu.data = (const float *)m->cpu.data + before;
+    some.gpu.data = (const char *)m->gpu.data + format_row_bytes(m->gpu.format, before);
+    return some;
+}
+
 static struct op_batch batch_to_gpu(const struct test_batch *b) {
     struct op_batch g = b->batch;
     g.tokens = to_gpu(b->tokens, (size_t)g.n_rows * 4);
@@ -286,6 +295,7 @@ static void test_linear(void **state) {
     check_linear(1, 3584, 3584, true, true, false);
     check_linear(1, 20000, 512, false, false, true);
     check_linear(4096, 24, 64, true, false, false);
+    for (int i = 0; i < 3; i++) check_linear(1040 + i, 264, 8200, i == 1, i > 0, false);
 }
 
 /* NaN in one row of x stays in that row. */
@@ -442,7 +452,7 @@ static void test_kv_write(void **state) {
 struct attention_case {
     int n_seqs, group, kv_heads, head_size, block_tokens, window, n_padding;
     enum format format;
-    int length[4], n_new[4];
+    int length[64], n_new[64];
 };
 
 static void check_attention(const struct attention_case *c) {
@@ -546,6 +556,66 @@ static void test_attention_long(void **state) {
     check_attention(&c);
 }
 
+/* A step of many sequences, of about the same length or not. */
+static void test_attention_batch(void **state) {
+    (void)state;
+    static const int n_seqs[] = {9, 16, 33, 64};
+    static const enum format formats[] = {FORMAT_F16, FORMAT_BF16};
+    for (int i = 0; i < (is_small ? 4 : 16); i++) {
+        struct attention_case c = {.n_seqs = n_seqs[i % 4],
+                                   .group = i % 3 == 2 ? 7 : 1 + i % 3 * 3,
+                                   .kv_heads = 1 + i / 4 % 2 * 3,
+                                   .head_size = i % 5 < 3 ? 128 : 64,
+                                   .block_tokens = 16,
+                                   .window = i % 7 == 6 ? 100 : 0,
+                                   .n_padding = i % 8 == 6 ? 15 : 0,
+                                   .format = formats[i / 2 % 2]};
+        for (int s = 0; s < c.n_seqs; s++) {
+            const bool is_equal = i / 4 % 2;
+            c.length[s] = is_equal ? 257 : test_random_int(1, s % 16 == 3 ? 1500 : 300);
+            c.n_new[s] = 1;
+        }
+        check_attention(&c);
+    }
+}
+
+/* Chunks of prompts, with keys before them or not, beside single rows and padding; as the engine
+ * has them (blocks of 16, no window), the cache in half or in the format of the activations. */
+static void test_attention_prompts(void **state) {
+    (void)state;
+    static const int groups[] = {1, 7, 4, 2};
+    for (int i = 0; i < (is_small ? 4 : 24); i++) {
+        struct attention_case c = {.n_seqs = test_random_int(1, 4),
+                                   .group = groups[i / 2 % 4],
+                                   .kv_heads = test_random_int(1, 3),
+                                   .head_size = i % 2 ? 64 : 128,
+                                   .block_tokens = 16,
+                                   .n_padding = test_random_int(0, 2),
+                                   .format = i % 3 ? FORMAT_F16 : gpu->activation};
+        const int most = i < 12 ? 300 : 2000;
+        for (int s = 0; s < c.n_seqs; s++) {
+            const bool is_step = test_random_int(0, 3) == 0;
+            c.length[s] = test_random_int(1, most);
+            c.n_new[s] = is_step ? 1 : test_random_int(1, c.length[s] < 400 ? c.length[s] : 400);
+        }
+        check_attention(&c);
+    }
+    if (is_small) return;
+    struct attention_case c = {.n_seqs = 1,
+                               .group = 7,
+                               .kv_heads = 2,
+                               .head_size = 128,
+                               .block_tokens = 16,
+                               .format = gpu->activation,
+                               .length = {9001},
+                               .n_new = {600}};
+    for (int i = 0; i < 4; i++) {
+        c.head_size = i % 2 ? 64 : 128;
+        if (i == 2) c.format = FORMAT_F16;
+        check_attention(&c);
+    }
+}
+
 /* ---- fused ---- */
 
 static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_size, int variant) {
@@ -563,14 +633,20 @@ static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_si
     }
     struct op_batch g = batch_to_gpu_with_freq(&b, head_size);
     struct twin x = act_random((size_t)(rows * hidden), 2);
-    struct twin norm = float_random((size_t)hidden, 1);
+    struct twin norm = float_random((size_t)hidden, 0.1f); /* q and k fit into half */
     struct twin_matrix wq = matrix_random(n_q, hidden), wk = matrix_random(n_kv, hidden);
     struct twin_matrix wv = matrix_random(n_kv, hidden);
+    if (variant % 5 > 0) { /* one beside the other, as a loaded model's are */
+        struct twin_matrix all = matrix_random(n_q + 2 * n_kv, hidden);
+        wq = rows_of(&all, 0, n_q);
+        wk = rows_of(&all, n_q, n_kv);
+        wv = rows_of(&all, n_q + n_kv, n_kv);
+    }
     struct twin bq = float_random((size_t)n_q, 1), bk = float_random((size_t)n_kv, 1);
     struct twin bv = float_random((size_t)n_kv, 1);
     struct twin nq = float_random((size_t)head_size, 1), nk = float_random((size_t)head_size, 1);
     struct twin q = act_poisoned((size_t)(rows * n_q));
-    struct twin scratch = act_poisoned((size_t)(rows * (hidden + 2 * n_kv)));
+    struct twin scratch = act_poisoned((size_t)(rows * (hidden + n_q + 2 * n_kv)));
     struct twin_kv kv = kv_new(format, n_blocks, block_tokens, kv_heads, head_size);
     struct op_qkv op = {.q = q.cpu,
                         .x = x.cpu,
@@ -612,7 +688,7 @@ static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_si
 
 static void test_qkv(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 8, 9, 40};
+    static const int rows[] = {1, 2, 3, 8, 9, 16, 40, 64};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
         for (int variant = 0; variant < 16; variant++) {
             if (is_left_out(r * 5 + (size_t)variant, 11)) continue;
@@ -624,6 +700,49 @@ static void test_qkv(void **state) {
     check_qkv(1, 3584, 28, 4, 128, 1);
     check_qkv(1, 896, 14, 2, 64, 1);
     check_qkv(1, 1024, 16, 8, 128, 2);
+    for (int n_rows = 12; n_rows <= 64; n_rows += 13) {
+        check_qkv(n_rows, 3584, 28, 4, 128, 1);
+        check_qkv(n_rows, 896, 14, 2, 64, 5);
+        check_qkv(n_rows, 1024, 5, 1, 128, 12);
+    }
+    for (int variant = 0; variant < 16; variant += 3) check_qkv(500, 256, 4, 2, 64, variant);
+    check_qkv(760, 896, 14, 2, 64, 1);
+}
+
+/*
+ * What h's roundings make of gate and up is proportional to the terms that were added, not to their
+ * sum: some of them are thirty times the others, and cancel. Twice the unit times the root of the
+ * terms' squares is some seven standard deviations of it; where gate and up are kept in between
+ * they are rounded too. All that goes through y = silu(gate) up, which is rounded in the end.
+ */
+static void compare_gate_up(const struct twin *y, const float *h, const struct matrix *gate,
+                            const struct matrix *up) {
+    const float *got = fetch(y), *w[2] = {gate->data, up->data};
+    const size_t k = (size_t)gate->cols, n = (size_t)gate->rows;
+    const double u = roundoff();
+    double squares = 0;
+    for (size_t i = 0; i < y->n; i++) squares += (double)y->cpu[i] * (double)y->cpu[i];
+    const double rms = sqrt(squares / (double)y->n);
+    for (size_t i = 0; i < y->n; i++) {
+        double sums[2], errors[2];
+        for (int m = 0; m < 2; m++) {
+            double terms = 0;
+            sums[m] = 0;
+            for (size_t c = 0; c < k; c++) {
+                double term = (double)h[i / n * k + c] * (double)w[m][i % n * k + c];
+                sums[m] += term, terms += term * term;
+            }
+            errors[m] = u * (2 * sqrt(terms) + fabs(sums[m]));
+        }
+        const double sigmoid = 1 / (1 + exp(-sums[0])), silu = sums[0] * sigmoid;
+        const double slope = sigmoid * (1 + sums[0] * (1 - sigmoid)), value = (double)y->cpu[i];
+        const double bound = u * fabs(value) + fabs(slope * sums[1]) * errors[0] +
+                             fabs(silu) * errors[1] + 1.1 * errors[0] * errors[1] +
+                             float_error() * fmax(rms, fabs(value));
+        if (fabs((double)got[i] - value) <= bound) continue;
+        fail_msg("value %zu of %zu is %.9g, expected %.9g, bound %.3g", i, y->n, (double)got[i],
+                 value, bound);
+    }
 }
 
 static void check_gate_up(int rows, int hidden, int n) {
@@ -636,7 +755,10 @@ static void check_gate_up(int rows, int hidden, int n) {
     struct op_gate_up on_gpu = {y.gpu,   x.gpu, ON_GPU(norm), &gate.gpu,
                                 &up.gpu, 1e-6f, rows,         scratch.gpu};
     CHECK_OK(gpu->ops->gate_up(gpu, &on_gpu));
-    COMPARE(&y, 8);
+    float *h = test_floats((size_t)(rows * hidden));
+    CHECK_OK(
+        cpu->ops->rms_norm(cpu, &(struct op_rms_norm){h, x.cpu, norm.cpu, rows, hidden, 1e-6f}));
+    compare_gate_up(&y, h, &gate.cpu, &up.cpu);
     float *first = fetch(&y);
     CHECK_OK(gpu->ops->gate_up(gpu, &on_gpu));
     CHECK_SAME_BITS(fetch(&y), first, y.n);
@@ -645,7 +767,7 @@ static void check_gate_up(int rows, int hidden, int n) {
 
 static void test_gate_up(void **state) {
     (void)state;
-    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 40, 300};
+    static const int rows[] = {1, 2, 3, 4, 6, 8, 9, 16, 17, 40, 64, 65, 300, 500};
     for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {
         if (is_left_out(r, 3)) continue;
         check_gate_up(rows[r], 256, 512);
@@ -655,6 +777,7 @@ static void test_gate_up(void **state) {
     if (is_small) return;
     check_gate_up(1, 896, 4864);
     check_gate_up(1, 3584, 1000);
+    for (int n_rows = 12; n_rows <= 64; n_rows += 13) check_gate_up(n_rows, 1032, 488);
 }
 
 static void test_head(void **state) {
@@ -876,6 +999,8 @@ static int run_cases(void) {
         CASE(test_kv_write),
         CASE(test_attention),
         CASE(test_attention_long),
+        CASE(test_attention_batch),
+        CASE(test_attention_prompts),
         CASE(test_qkv),
         CASE(test_gate_up),
         CASE(test_head),
