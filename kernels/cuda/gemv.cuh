@@ -37,8 +37,8 @@ enum {
 struct gemv_plan {
     int n_atoms, k; /* of the matrix, and its columns */
     int n_cols;     /* rows of x */
-    int n_slices;   /* that a row's chunks are cut into: the first `n_longer` have one more */
-    int chunks, n_longer;
+    int n_chunks;   /* of a row */
+    int n_slices;   /* every n_slices-th chunk is one: warps that share rows read side by side */
     int unit_groups, unit_slices; /* how far on a warp's next unit is */
     int depth;                    /* of the ring: two where x takes much, so that two blocks fit */
     int x_stride;                 /* of a column of x in shared memory; 0: x is read where it is */
@@ -75,7 +75,7 @@ static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, in
     const int n_chunks = (k + GEMV_CHUNK - 1) / GEMV_CHUNK;
     p.n_atoms = n_atoms, p.k = k, p.n_cols = n_cols;
     p.n_slices = gemv_slices(n_groups, n_chunks);
-    p.chunks = n_chunks / p.n_slices, p.n_longer = n_chunks % p.n_slices;
+    p.n_chunks = n_chunks;
     p.unit_groups = GEMV_WARPS / p.n_slices, p.unit_slices = GEMV_WARPS % p.n_slices;
     /* two columns' 64 bytes lie in different banks */
     p.x_stride = n_chunks * GEMV_CHUNK + GEMV_CHUNK / 2;
@@ -93,28 +93,23 @@ static inline struct gemv_plan gemv_plan_make(const struct cuda_device *cuda, in
 
 /* Where a warp's copies or products are: chunk `chunk` of slice `slice` of group `group`. */
 struct gemv_cursor {
-    int group, slice, chunk, end; /* end: of the slice's chunks */
+    int group, slice, chunk;
 };
-
-static __device__ __forceinline__ void gemv_enter(struct gemv_cursor &c,
-                                                  const struct gemv_plan &p) {
-    c.chunk = c.slice * p.chunks + min(c.slice, p.n_longer);
-    c.end = c.chunk + p.chunks + (c.slice < p.n_longer ? 1 : 0);
-}
 
 static __device__ __forceinline__ struct gemv_cursor gemv_first(int warp,
                                                                 const struct gemv_plan &p) {
-    struct gemv_cursor c = {warp / p.n_slices, warp % p.n_slices, 0, 0};
-    gemv_enter(c, p);
-    return c;
+    return {warp / p.n_slices, warp % p.n_slices, warp % p.n_slices};
 }
 
-/* The warp's next unit. */
-static __device__ __forceinline__ void gemv_next(struct gemv_cursor &c, const struct gemv_plan &p) {
+/* The next chunk of the unit; true: the first one of the warp's next unit. */
+static __device__ __forceinline__ bool gemv_next(struct gemv_cursor &c, const struct gemv_plan &p) {
+    c.chunk += p.n_slices;
+    if (c.chunk < p.n_chunks) return false;
     c.group += p.unit_groups;
     c.slice += p.unit_slices;
     if (c.slice >= p.n_slices) c.slice -= p.n_slices, c.group++;
-    gemv_enter(c, p);
+    c.chunk = c.slice;
+    return true;
 }
 
 /* The two rows that a lane copies from, at its columns of the chunk that is next; NULL: no row. */
@@ -148,12 +143,11 @@ gemv_fetch(struct gemv_cursor &c, struct gemv_source<T> &from, const struct gemv
                       second & low_bytes);
         copy_16_async(slot + 3 * GEMV_THREADS, second ? high + GEMV_CHUNK / 2 : any,
                       second & high_bytes);
-        if (++c.chunk == c.end) {
-            gemv_next(c, p);
+        if (gemv_next(c, p)) {
             gemv_aim(from, c, n_groups, rows);
         } else {
-            if (from.low) from.low += GEMV_CHUNK;
-            if (from.high) from.high += GEMV_CHUNK;
+            if (from.low) from.low += p.n_slices * GEMV_CHUNK;
+            if (from.high) from.high += p.n_slices * GEMV_CHUNK;
         }
     }
     commit_copies();
@@ -323,17 +317,17 @@ static __global__ void __launch_bounds__(GEMV_THREADS, 1024 / GEMV_THREADS)
         multiply<T>(sums, weights[1], x_1.z, x_1.w);
         multiply<T>(sums, weights[2], x_2.x, x_2.y);
         multiply<T>(sums, weights[3], x_2.z, x_2.w);
-        if (++c.chunk == c.end) {
+        const struct gemv_cursor done = c;
+        if (gemv_next(c, p)) {
             /* a lane has columns 2 (lane % 4) and the next of rows lane / 4 and 8 further */
-            const int row = c.group * GEMV_ROWS + lane / 4, col = lane % 4 * 2;
+            const int row = done.group * GEMV_ROWS + lane / 4, col = lane % 4 * 2;
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 if (col + i % 2 < p.n_cols)
-                    parts[((row + i / 2 * 8) * p.n_slices + c.slice) * p.n_cols + col + i % 2] =
+                    parts[((row + i / 2 * 8) * p.n_slices + done.slice) * p.n_cols + col + i % 2] =
                         sums[i];
                 sums[i] = 0;
             }
-            gemv_next(c, p);
         }
     }
     __syncthreads();
