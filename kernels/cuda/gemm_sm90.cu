@@ -32,9 +32,9 @@ enum {
     RING_BYTES = 192 << 10,
     MOST_STAGES = 8,
     LEAST_ROWS = 257, /* with fewer, products are bound by the weights' bytes */
-    /* of products without silu: where sums are shorter or rows fewer, cuBLASLt is faster (NOTES.md)
-     */
-    LEAST_PLAIN_ROWS = 1024,
+    /* products without silu: cuBLASLt is as fast or faster (NOTES.md), and they have not passed
+     * gemm_bench's test on a card yet */
+    LEAST_PLAIN_ROWS = 1 << 30,
     LEAST_PLAIN_SUM = 8192,
 };
 
