@@ -23,8 +23,6 @@ enum {
     VALUES = 8,      /* of a head, in a lane */
     UNROLL = 4,      /* keys that a lane has under way */
     LEAST_KEYS = 64, /* of a split */
-    MOST_SPLITS = 64,
-    SUMMARY = 4, /* floats behind a part's values: the largest score, the sum of weights, unused */
 };
 
 /* Eight values of a cache as they are stored, then as float. */
@@ -83,12 +81,6 @@ static __device__ __forceinline__ struct stretch stretch_of(int position, int wi
     return {begin, end < position + 1 ? end : position + 1, n};
 }
 
-static __device__ __forceinline__ void write_row(const struct attention_args &a, size_t t, int head,
-                                                 int i, float value) {
-    const size_t row = t * (size_t)a.heads + (size_t)head;
-    store_as(a.y, row * (size_t)a.kv.head_size + (size_t)i, a.activation, value);
-}
-
 /* Keys j + u * PARTS + part of this lane, u < UNROLL, as far as they lie in [from, to). */
 template <typename T> struct some_keys { eight<T> k[UNROLL], v[UNROLL]; };
 
@@ -100,8 +92,7 @@ static __device__ __forceinline__ void load_keys(some_keys<T> &some, const struc
     for (int u = 0; u < UNROLL; u++) {
         const int key = j + u * PARTS;
         if (key < from || key >= to || at >= a.kv.head_size) continue;
-        const int slot =
-            table[key / a.kv.block_tokens] * a.kv.block_tokens + key % a.kv.block_tokens;
+        const int slot = slot_of(a, table, key);
         const size_t row = cache_row(a.kv, slot, kv_head) + (size_t)at;
         some.k[u] = load_eight((const T *)a.kv.k + row);
         some.v[u] = load_eight((const T *)a.kv.v + row);
@@ -179,7 +170,7 @@ static __device__ __forceinline__ void combine_splits(const struct attention_arg
             y[0] += weight * part.x, y[1] += weight * part.y;
             y[2] += weight * part.z, y[3] += weight * part.w;
         }
-        for (int k = 0; k < 4; k++) write_row(a, t, first_head + h, i + k, y[k]);
+        for (int k = 0; k < 4; k++) write_value(a, t, first_head + h, i + k, y[k]);
     }
 }
 
@@ -219,7 +210,7 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
     if (a.slots[t] < 0) {
         wait_for_previous();
         for (int i = (int)threadIdx.x; split == 0 && i < n_heads * n; i += THREADS)
-            write_row(a, t, first_head + i / n, i % n, 0);
+            write_value(a, t, first_head + i / n, i % n, 0);
         return;
     }
     const int position = a.positions[t];
@@ -311,7 +302,7 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
             value += factor * of_part[i];
         }
         if (keys.n == 1) {
-            write_row(a, t, first_head + h, i, value / sum);
+            write_value(a, t, first_head + h, i, value / sum);
             continue;
         }
         float *to = own + ((size_t)h * (size_t)a.n_splits + (size_t)split) * width;
@@ -321,13 +312,8 @@ static __global__ void __launch_bounds__(THREADS) split_kernel(const struct atte
     if (keys.n == 1) return;
 
     /* the splits together, by the block that comes last */
-    __threadfence();
-    __syncthreads();
-    int *counter = a.counters + t * gridDim.y + blockIdx.y;
-    if (threadIdx.x == 0) is_last = atomicAdd(counter, 1) == keys.n - 1;
-    __syncthreads();
-    if (!is_last) return;
-    __threadfence();
+    int *counter = counter_of(a, t);
+    if (!comes_last(counter, keys.n, &is_last)) return;
     combine_splits<HEADS>(a, t, first_head, n_heads, own, keys.n, weights);
     if (threadIdx.x == 0) *counter = 0;
 }
@@ -338,12 +324,7 @@ static enum op_status split_launch(struct cuda_device *cuda, struct attention_ar
     const int n_tiles = (group + HEADS - 1) / HEADS * a.kv.n_kv_heads;
     const size_t shared =
         sizeof(float) * (size_t)(THREADS / WARP * HEADS * (a.kv.head_size + SUMMARY));
-    const size_t part = sizeof(float) * (size_t)a.heads * (size_t)(a.kv.head_size + SUMMARY);
-    a.n_splits = cuda->n_sms / (n_tiles * rows);
-    if (a.n_splits > MOST_SPLITS) a.n_splits = MOST_SPLITS;
-    const size_t room = cuda->partial_bytes / (part * (size_t)rows);
-    if ((size_t)a.n_splits > room) a.n_splits = (int)room;
-    if (a.n_splits < 1) a.n_splits = 1;
+    a.n_splits = splits_for(cuda, a, n_tiles, rows);
     const enum op_status status = cuda_status(
         cuda, cudaFuncSetAttribute((const void *)split_kernel<T, LANES, HEADS>,
                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));
@@ -396,7 +377,7 @@ static __global__ void any_kernel(const struct attention_args a) {
         values[i] = 0;
     }
     for (int j = first; j <= position; j++) {
-        const int slot = table[j / a.kv.block_tokens] * a.kv.block_tokens + j % a.kv.block_tokens;
+        const int slot = slot_of(a, table, j);
         const size_t key = cache_row(a.kv, slot, head / (a.heads / a.kv.n_kv_heads));
         float score = 0;
 #pragma unroll
@@ -423,7 +404,7 @@ static __global__ void any_kernel(const struct attention_args a) {
 #pragma unroll
     for (int i = 0; i < ANY_VALUES; i++) {
         const int at = i * WARP + lane;
-        if (at < n) write_row(a, t, head, at, is_padding ? 0 : values[i] / sum);
+        if (at < n) write_value(a, t, head, at, is_padding ? 0 : values[i] / sum);
     }
 }
 

@@ -18,6 +18,7 @@
  */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/attention_batch.h"
+#include "kernels/cuda/softmax.cuh"
 #include "kernels/cuda/tensor_map.cuh"
 #include "kernels/cuda/wgmma.cuh"
 
@@ -28,8 +29,7 @@ enum {
     THREADS = N_WARPS * WARP,
     BLOCK_KEYS = 16, /* of a warp: a block of the cache */
     KEYS = N_WARPS * BLOCK_KEYS,
-    HEADS = 16,  /* queries of a product */
-    SUMMARY = 4, /* floats behind a part's values: largest score, sum of weights, unused */
+    HEADS = 16, /* queries of a product */
     MAX_ROWS = 128,
     ATOM_BYTES = 1024, /* 8 rows of 64 values: what the swizzle repeats after */
     MOST_DEPTH = 3,
@@ -130,14 +130,6 @@ static __device__ __forceinline__ void count_tiles(int *before, const struct bat
         total += __shfl_sync(~0u, sum, WARP - 1);
     }
     if (lane == 0) before[a.n_rows] = total;
-}
-
-/* Two to the score, relative to the largest; nothing seen yet weighs nothing. */
-static __device__ __forceinline__ float weight_of(float score, float largest) {
-    return score == -CUDART_INF_F ? 0 : exp2f(score - largest);
-}
-static __device__ __forceinline__ float larger_of(float a, float b) {
-    return b <= a ? a : b; /* b, where it is NaN */
 }
 
 /* ---- a warp's part of a segment ---- */

@@ -10,8 +10,7 @@
  * At the end the warps' results are put together, then those of the blocks, by the last of them.
  */
 #include "kernels/cuda/attention.cuh"
-
-#include <math_constants.h>
+#include "kernels/cuda/softmax.cuh"
 
 enum {
     N_WARPS = 4,
@@ -19,9 +18,7 @@ enum {
     KEYS = 16 * N_WARPS,
     HEADS = 16, /* queries of a tile */
     DEPTH = 3,
-    MOST_SPLITS = 64,
     LEAST_KEYS = KEYS, /* of a split */
-    SUMMARY = 4,       /* floats behind a part's values: largest score, sum of weights, unused */
 };
 
 struct split {
@@ -52,23 +49,12 @@ static __device__ __forceinline__ void fetch_keys(T *k, T *v, const struct atten
         if (!is_wanted && !(with_zeros && (key >= end || piece * 8 >= a.kv.head_size))) continue;
         size_t at = 0;
         if (is_wanted) {
-            const int slot =
-                table[key / a.kv.block_tokens] * a.kv.block_tokens + key % a.kv.block_tokens;
-            at = cache_row(a.kv, slot, kv_head) + (size_t)(piece * 8);
+            at = cache_row(a.kv, slot_of(a, table, key), kv_head) + (size_t)(piece * 8);
         }
         const int place = place_of<HEAD>(row, piece);
         copy_16_async(k + place, (const T *)a.kv.k + at, is_wanted ? 16 : 0);
         copy_16_async(v + place, (const T *)a.kv.v + at, is_wanted ? 16 : 0);
     }
-}
-
-static __device__ __forceinline__ float larger_of(float a, float b) {
-    return b <= a ? a : b; /* b, where it is NaN */
-}
-
-/* Two to the score, relative to the largest; nothing seen yet weighs nothing. */
-static __device__ __forceinline__ float weight_of(float score, float largest) {
-    return score == -CUDART_INF_F ? 0 : exp2f(score - largest);
 }
 
 /* Factors for n parts of each head whose summaries are at from + part * stride + head *
@@ -97,12 +83,6 @@ static __device__ __forceinline__ void weigh_parts(float *factors, const float *
             if (i * WARP + lane < n)
                 factors[h * MOST_SPLITS + i * WARP + lane] = weights[i] / total;
     }
-}
-
-static __device__ __forceinline__ void write_value(const struct attention_args &a, size_t t,
-                                                   int head, int i, float value) {
-    const size_t row = t * (size_t)a.heads + (size_t)head;
-    store_as(a.y, row * (size_t)a.kv.head_size + (size_t)i, a.activation, value);
 }
 
 template <typename T, int HEAD>
@@ -284,13 +264,8 @@ static __global__ void __launch_bounds__(THREADS, 3) split_kernel(const struct a
     if (keys.n == 1) return;
 
     /* the splits together, by the block that comes last */
-    __threadfence();
-    __syncthreads();
-    int *counter = a.counters + t * gridDim.y + blockIdx.y;
-    if (threadIdx.x == 0) is_last = atomicAdd(counter, 1) == keys.n - 1;
-    __syncthreads();
-    if (!is_last) return;
-    __threadfence();
+    int *counter = counter_of(a, t);
+    if (!comes_last(counter, keys.n, &is_last)) return;
     const size_t head_stride = (size_t)a.n_splits * width;
     weigh_parts(factors, own + n, width, head_stride, keys.n, n_heads);
     __syncthreads();
@@ -317,13 +292,8 @@ static enum op_status split_launch(struct cuda_device *cuda, struct attention_ar
     const int n_tiles = (group + HEADS - 1) / HEADS * a.kv.n_kv_heads;
     const size_t ring = (size_t)DEPTH * N_WARPS * 2 * 16 * HEAD * sizeof(T);
     const size_t parts = sizeof(float) * N_WARPS * HEADS * (size_t)(a.kv.head_size + SUMMARY);
-    const size_t part = sizeof(float) * (size_t)a.heads * (size_t)(a.kv.head_size + SUMMARY);
-    const size_t room = cuda->partial_bytes / (part * (size_t)rows);
     const size_t shared = ring > parts ? ring : parts;
-    a.n_splits = cuda->n_sms / (n_tiles * rows);
-    if (a.n_splits > MOST_SPLITS) a.n_splits = MOST_SPLITS;
-    if ((size_t)a.n_splits > room) a.n_splits = (int)room;
-    if (a.n_splits < 1) a.n_splits = 1;
+    a.n_splits = splits_for(cuda, a, n_tiles, rows);
     const enum op_status status = cuda_status(
         cuda, cudaFuncSetAttribute((const void *)split_kernel<T, HEAD>,
                                    cudaFuncAttributeMaxDynamicSharedMemorySize, (int)shared));

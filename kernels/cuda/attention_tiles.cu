@@ -50,9 +50,7 @@ static __device__ __forceinline__ void fetch_tile(T *k, T *v, const struct atten
         const bool is_there = key < end && piece * 8 < n;
         size_t from = 0;
         if (is_there) {
-            const int slot =
-                table[key / a.kv.block_tokens] * a.kv.block_tokens + key % a.kv.block_tokens;
-            from = cache_row(a.kv, slot, kv_head) + (size_t)(piece * 8);
+            from = cache_row(a.kv, slot_of(a, table, key), kv_head) + (size_t)(piece * 8);
         }
         const int to = place_of<HEAD>(row, piece);
         copy_16_async(k + to, (const T *)a.kv.k + from, is_there ? 16 : 0);

@@ -59,6 +59,17 @@ template <> __device__ __forceinline__ unsigned pack_two<bf16>(float a, float b)
     return *(const unsigned *)&two;
 }
 
+/* And back. */
+template <typename T> static __device__ __forceinline__ float2 unpack_two(unsigned two);
+template <> __device__ __forceinline__ float2 unpack_two<f16>(unsigned two) {
+    __half2 pair;
+    memcpy(&pair, &two, sizeof pair);
+    return __half22float2(pair);
+}
+template <> __device__ __forceinline__ float2 unpack_two<bf16>(unsigned two) {
+    return make_float2(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000u));
+}
+
 /* A 4x4 matrix of words over four lanes, one row each, is transposed. */
 static __device__ __forceinline__ void transpose(unsigned (&w)[4]) {
 #pragma unroll

@@ -19,10 +19,4 @@ struct gemm_silu {
 /* Enough rows that it is worth it, 16-bit values, sizes and places that the copy engine takes. */
 bool gemm_can(const struct cuda_device *cuda, const void *x, const struct matrix *w, int rows);
 
-/* The same for a product alone, which is not often worth it. */
-bool gemm_product_can(const struct cuda_device *cuda, const struct op_linear *op);
-
 enum op_status gemm_silu_mul(struct cuda_device *cuda, const struct gemm_silu *op);
-
-/* y = x w' (+ y, in float, where `adds`) */
-enum op_status gemm_product(struct cuda_device *cuda, const struct op_linear *op, bool adds);

@@ -32,10 +32,6 @@ enum {
     RING_BYTES = 192 << 10,
     MOST_STAGES = 8,
     LEAST_ROWS = 257, /* with fewer, products are bound by the weights' bytes */
-    /* products without silu: cuBLASLt is as fast or faster (NOTES.md), and they have not passed
-     * gemm_bench's test on a card yet */
-    LEAST_PLAIN_ROWS = 1 << 30,
-    LEAST_PLAIN_SUM = 8192,
 };
 
 enum epilogue { STORE, ADD, SILU };
@@ -195,15 +191,6 @@ static __device__ __forceinline__ void produce(const gemm_args &a, const CUtenso
 
 /* ---- the warpgroups that compute ---- */
 
-static __device__ __forceinline__ float2 unpack_two(unsigned two, bf16) {
-    return make_float2(__uint_as_float(two << 16), __uint_as_float(two & 0xffff0000u));
-}
-static __device__ __forceinline__ float2 unpack_two(unsigned two, f16) {
-    __half2 pair;
-    memcpy(&pair, &two, sizeof pair);
-    return __half22float2(pair);
-}
-
 static __device__ __forceinline__ float silu_times(float gate, float up) {
     float e, inverse;
     asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(gate * -1.44269504f));
@@ -247,7 +234,7 @@ static __device__ __forceinline__ void write_sums(const gemm_args &a, int row, i
                     y.y = silu_times(y.y, d[own + 1 + Shape::SUMS / 2]);
                 }
                 if constexpr (Shape::EPILOGUE == ADD) {
-                    const float2 before = unpack_two(w[x], T());
+                    const float2 before = unpack_two<T>(w[x]);
                     y.x += before.x, y.y += before.y;
                 }
                 w[x] = pack_two<T>(y.x, y.y);
@@ -393,11 +380,6 @@ bool gemm_can(const struct cuda_device *cuda, const void *x, const struct matrix
            w->format == cuda->base.activation && w->format != FORMAT_F32;
 }
 
-bool gemm_product_can(const struct cuda_device *cuda, const struct op_linear *op) {
-    return gemm_can(cuda, op->x, op->w, op->rows) && (uintptr_t)op->y % 16 == 0 &&
-           !op->y_is_float && op->rows >= LEAST_PLAIN_ROWS && op->w->cols >= LEAST_PLAIN_SUM;
-}
-
 /* Time of all rounds of tiles, of `half` rows of w twice, in that unit: narrow tiles take more from
  * L2 for each product. */
 static double time_of(const struct cuda_device *cuda, int rows, int n, int half, int out) {
@@ -441,18 +423,4 @@ static enum op_status silu_mul(struct cuda_device *cuda, const struct gemm_silu 
 enum op_status gemm_silu_mul(struct cuda_device *cuda, const struct gemm_silu *op) {
     return cuda->base.activation == FORMAT_BF16 ? silu_mul<bf16>(cuda, op)
                                                 : silu_mul<f16>(cuda, op);
-}
-
-template <typename T, enum epilogue E>
-static enum op_status product(struct cuda_device *cuda, const struct op_linear *op) {
-    static const struct gemm_choice choices[] = {CHOICE(128, E), CHOICE(112, E), CHOICE(96, E),
-                                                 CHOICE(72, E),  CHOICE(64, E),  CHOICE(56, E)};
-    return launch_best(cuda, choices, 6, true, op->y, op->x, op->w->data, op->w->data, op->rows,
-                       op->w->rows, op->w->cols);
-}
-
-enum op_status gemm_product(struct cuda_device *cuda, const struct op_linear *op, bool adds) {
-    if (cuda->base.activation == FORMAT_BF16)
-        return adds ? product<bf16, ADD>(cuda, op) : product<bf16, STORE>(cuda, op);
-    return adds ? product<f16, ADD>(cuda, op) : product<f16, STORE>(cuda, op);
 }

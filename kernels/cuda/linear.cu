@@ -1,6 +1,5 @@
 /* linear: few rows by gemv.cuh, some by skinny.cu, many by cuBLASLt, shapes that none of them takes
  * by a plain kernel. */
-#include "kernels/cuda/gemm.h"
 #include "kernels/cuda/gemv.cuh"
 #include "kernels/cuda/skinny.h"
 
@@ -90,11 +89,7 @@ static enum op_status many_rows(struct cuda_device *cuda, const struct op_linear
                    op->bias, op->w->rows, op->accumulate);
         if (status != OP_OK) return status;
     }
-    const bool adds = op->bias || op->accumulate;
-#ifdef QWEN_CUDA_SM90A
-    if (gemm_product_can(cuda, op)) return gemm_product(cuda, op, adds);
-#endif
-    return matmul_run(cuda, op, adds ? 1.0f : 0.0f);
+    return matmul_run(cuda, op, op->bias || op->accumulate ? 1.0f : 0.0f);
 }
 
 /* ---- which of them ---- */

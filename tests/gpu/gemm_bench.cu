@@ -79,6 +79,23 @@ static __global__ void naive_kernel(float *y, const T *x, const T *w, const T *u
     y[(size_t)t * n + i] = (float)sum;
 }
 
+/* Plain products, with or without what is added to: cuBLASLt is as fast (NOTES.md), so only this
+ * program has them. */
+template <typename T, enum epilogue E>
+static enum op_status product(struct cuda_device *cuda, const struct op_linear *op) {
+    static const struct gemm_choice choices[] = {CHOICE(128, E), CHOICE(112, E), CHOICE(96, E),
+                                                 CHOICE(72, E),  CHOICE(64, E),  CHOICE(56, E)};
+    return launch_best(cuda, choices, 6, true, op->y, op->x, op->w->data, op->w->data, op->rows,
+                       op->w->rows, op->w->cols);
+}
+
+static enum op_status gemm_product(struct cuda_device *cuda, const struct op_linear *op,
+                                   bool adds) {
+    if (cuda->base.activation == FORMAT_BF16)
+        return adds ? product<bf16, ADD>(cuda, op) : product<bf16, STORE>(cuda, op);
+    return adds ? product<f16, ADD>(cuda, op) : product<f16, STORE>(cuda, op);
+}
+
 enum { STORES, ADDS, SILUS, N_MODES };
 static const char *const mode_names[] = {"store", "add", "silu"};
 
