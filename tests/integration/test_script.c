@@ -5,6 +5,7 @@
 #include "app/config.h"
 #include "engine/base/clock.h"
 #include "engine/base/io.h"
+#include "tests/support/environment.h"
 #include "tests/support/fake_worker.h"
 #include "ui/skins.h"
 
@@ -45,6 +46,7 @@ static int make(void **state) {
     (void)state;
     snprintf(folder, sizeof folder, "/tmp/qwen-script-XXXXXX");
     assert_non_null(mkdtemp(folder));
+    environment_clear();
     fake_worker_reset();
     fake_worker.template_name = "chatml";
     return 0;
@@ -69,8 +71,6 @@ static _Noreturn void be_child(const struct run *r, int in, int out, int err) {
     for (int fd = 3; fd < 20; fd++) close(fd);
     for (int i = 0; r->args[i]; i++) argv[argc++] = (char *)(uintptr_t)r->args[i];
     setenv("HOME", folder, 1);
-    unsetenv("XDG_CONFIG_HOME");
-    unsetenv("XDG_DATA_HOME");
     signal(SIGPIPE, SIG_DFL);
     if (config_open(&config, argc, argv, &why) != 0) {
         fprintf(stderr, "%s\n", why.text);

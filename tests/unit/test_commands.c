@@ -6,6 +6,7 @@
 #include "app/commands.h"
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
+#include "tests/support/environment.h"
 #include "tests/support/fake_worker.h"
 #include "tests/support/make_checkpoint.h"
 
@@ -99,6 +100,7 @@ static int set_up(void **state) {
     char path[300];
     (void)state;
     make_temporary_folder(root);
+    environment_clear();
     setenv("HOME", root, 1);
     snprintf(path, sizeof path, "%s/etc", root);
     setenv("XDG_CONFIG_DIRS", path, 1);
