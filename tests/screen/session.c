@@ -21,6 +21,10 @@
 
 #include <cmocka.h>
 
+#define ON       " and on and on and on and on and on and on and on and on and on and on and on and on"
+#define ON_ON_ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON
+const char *const slow_answer[] = {"streaming 你好 and on and on, for a long time" ON_ON_ON, NULL};
+
 static void set_environment(const struct session *s) {
     setenv("HOME", s->folder, 1);
     setenv("TERM", s->term ? s->term : "xterm-256color", 1);

@@ -6,6 +6,10 @@
 
 struct config;
 
+/* An answer that is still coming whatever a test does meanwhile: at 20 tokens a second for more
+ * than a minute. */
+extern const char *const slow_answer[];
+
 struct session {
     int (*skin)(struct config *config); /* NULL: plain_run */
     struct pty pty;
