@@ -302,6 +302,29 @@ static void test_paste(void **state) {
     buf_release(&text);
 }
 
+/* A paste that comes in pieces, as over a slow line, while an answer is painted again and again: it
+ * stays one, and sends nothing. */
+static void test_paste_while_streaming(void **state) {
+    (void)state;
+    fake_worker.answers = slow_answer;
+    fake_worker.tokens_per_second = 60;
+    fake_hold_answers();
+    session_start(&s);
+    session_type(&s, "go\r");
+    fake_let(9);
+    session_expect(&s, "streaming");
+    session_type(&s, "\033[200~one\rtwo");
+    fake_let(36); /* half a second of frames between the pieces */
+    session_expect(&s, "a long time");
+    session_type(&s, " and\rthree\033[201~");
+    session_expect(&s, "> one\n  two and\n  three");
+    session_type(&s, "!"); /* a key behind it */
+    session_expect_last(&s, "  three!");
+    kill(s.pty.pid, SIGTERM);
+    session_expect_exit(&s, 128 + SIGTERM);
+    assert_int_equal(session_count_on_disk(&s, "\"role\":\"user\""), 1);
+}
+
 /* --- scrolling and finding -------------------------------------------------------------------- */
 
 static void test_scrolling(void **state) {
@@ -696,7 +719,8 @@ int main(void) {
         TEST(ambiguous_width),
         TEST(colors),
         TEST(questions),
-        TEST(paste), 
+        TEST(paste),
+        TEST(paste_while_streaming),
         TEST(scrolling),
         TEST(interrupts),
         TEST(interrupt_streaming),
