@@ -95,8 +95,14 @@ static struct termios usual_modes(void) {
     return modes;
 }
 
+/* A wide character has no place on a screen of one column, and libvterm writes behind it: such a
+ * screen has two, of which the program knows one. */
+static int screen_columns(int columns) {
+    return columns < 2 ? 2 : columns;
+}
+
 static void open_screen(struct pty *p) {
-    p->vt = vterm_new(p->rows, p->columns);
+    p->vt = vterm_new(p->rows, screen_columns(p->columns));
     vterm_set_utf8(p->vt, 1);
     p->screen = vterm_obtain_screen(p->vt);
     vterm_screen_set_callbacks(p->screen, &callbacks, p);
@@ -207,7 +213,7 @@ void pty_type(struct pty *p, const char *bytes) {
 void pty_resize(struct pty *p, int rows, int columns) {
     struct winsize size = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns};
     pty_update(p);
-    vterm_set_size(p->vt, rows, columns);
+    vterm_set_size(p->vt, rows, screen_columns(columns));
     p->rows = rows;
     p->columns = columns;
     ioctl(p->fd, TIOCSWINSZ, &size);
