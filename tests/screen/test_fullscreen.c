@@ -332,12 +332,17 @@ static void test_scrolling(void **state) {
     static const char *const answers[] = {
         "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n14\n15 needle\n16\n17\n18\n19\n20", NULL};
     fake_worker.answers = answers;
+    fake_let_all(); /* it may be held later on */
     s.rows = 12;
     session_start(&s);
     session_type(&s, "one\r");
     session_expect(&s, "20\n[");
+    fake_hold_answers();
     session_type(&s, "two\r");
     session_expect(&s, "> two");
+    fake_let_all();
+    session_expect_gone(&s, "> two");
+    session_expect(&s, "20\n[");
     pty_settle(&s.pty);
     session_type(&s, "\033[H"); /* to the top: the input is empty */
     session_expect(&s, "> one\n\n1\n2");
@@ -367,6 +372,16 @@ static void test_scrolling(void **state) {
 
 /* --- conversations and views ------------------------------------------------------------------ */
 
+static bool is_fruit_first(struct pty *p, void *ud) {
+    struct buf text = {0};
+    (void)ud;
+    pty_text(p, false, &text);
+    const char *fruit = strstr(text.data, "old fruit"), *pears = strstr(text.data, "about pears");
+    bool is_first = fruit && pears && fruit < pears;
+    buf_release(&text);
+    return is_first;
+}
+
 static void test_conversations(void **state) {
     (void)state;
     session_start(&s);
@@ -387,6 +402,7 @@ static void test_conversations(void **state) {
     session_expect(&s, "title: about apples");
     session_type(&s, "\x15old fruit\r");
     session_expect(&s, "is now: old fruit");
+    assert_true(pty_wait_until(&s.pty, is_fruit_first, NULL));
     session_type(&s, "\033[H\r"); /* the one that was changed last; opens it */
     session_expect(&s, "> about apples\n\nanswer");
     session_type(&s, "/resume\r");
