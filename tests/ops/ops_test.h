@@ -105,7 +105,6 @@ void test_add(const char *name, void (*run)(void **state));
 void test_add_for_formats(const char *name, unsigned use, void (*run)(void **state));
 void add_linear_cases(void);
 void add_strip_cases(void);
-void add_bf16_cases(void);
 void add_row_cases(void);
 void add_attention_cases(void);
 void add_fused_cases(void);
