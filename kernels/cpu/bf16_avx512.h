@@ -8,9 +8,10 @@
 #include <immintrin.h>
 #include <string.h>
 
-#define BF16_STEP 32 /* values of a vector */
-#define BF16_X    6  /* rows of x at once: 6 x 4 sums, 4 weights and an activation */
-#define BF16_W    4
+#define BF16_STEP      32 /* values of a vector */
+#define BF16_X         6  /* rows of x at once: 6 x 4 sums, 4 weights and an activation */
+#define BF16_W         4
+#define BF16_X_ROUNDED 8 /* by fours, which are summed together */
 
 static inline __m512bh bf16_load(const uint16_t *p) {
     return (__m512bh)_mm512_loadu_si512(p);
@@ -22,13 +23,34 @@ static void round_bf16(const float *x, size_t n, uint16_t *out) {
                                                                   _mm512_loadu_ps(x + i)));
 }
 
-/* One row of x: memory is what takes time. Rows of w follow each other, so what is wanted next lies
- * behind; what lies behind the last ones is not read after all. */
-enum { AHEAD_VALUES = 12 << 10 };
+enum { AHEAD_VALUES = 2048 }; /* a page of 4 KB, so that its address is translated by then */
 
-static inline void fetch_bf16(const uint16_t *w, size_t at) {
-    for (size_t i = 0; i < BF16_W; i++)
-        __builtin_prefetch(w + BF16_W * at + i * BF16_STEP + AHEAD_VALUES, 0, 2);
+/* One row of w by n_x rows of x (a constant). Where memory is what takes time it is read fastest
+ * from one place on; behind a row lies the next one. */
+static inline __attribute__((always_inline)) void
+bf16_row(const uint16_t *w, struct bf16_rows x, int n_x, size_t n, float *out, size_t stride) {
+    float totals[BF16_X_ROUNDED]; /* -0 and a sum is that sum, its sign too */
+    for (int j = 0; j < BF16_X_ROUNDED; j++) totals[j] = -0.0f;
+    for (size_t from = 0, to; from < n; from = to) {
+        __m512 acc[BF16_X_ROUNDED];
+        to = n - from < DOT_SEGMENT ? n : from + DOT_SEGMENT;
+        _Pragma("GCC unroll 8") for (int j = 0; j < BF16_X_ROUNDED; j++) {
+            acc[j] = _mm512_setzero_ps();
+        }
+        for (size_t at = from; at < to; at += BF16_STEP) {
+            __m512bh w32 = bf16_load(w + at);
+            __builtin_prefetch(w + at + AHEAD_VALUES, 0, 2);
+            _Pragma("GCC unroll 8") for (int j = 0; j < n_x; j++) {
+                acc[j] = _mm512_dpbf16_ps(acc[j], w32, bf16_load(x.at + (size_t)j * x.stride + at));
+            }
+        }
+        _Pragma("GCC unroll 8") for (int j = 0; j < n_x; j += 4) {
+            float sums[4];
+            wide_sum4(acc[j], acc[j + 1], acc[j + 2], acc[j + 3], sums);
+            for (int i = 0; i < 4; i++) totals[j + i] += sums[i];
+        }
+    }
+    for (int j = 0; j < n_x; j++) out[(size_t)j * stride] = totals[j];
 }
 
 /* Values from .. to of n_x rows (a constant) by 4 rows of w, of which n_w are there: the last one
@@ -45,7 +67,6 @@ static inline __attribute__((always_inline)) void bf16_tile(const uint16_t *w, i
         }
     }
     for (size_t at = from; at < to; at += BF16_STEP) {
-        if (n_x == 1) fetch_bf16(w, at);
         _Pragma("GCC unroll 8") for (int i = 0; i < BF16_W; i++) {
             size_t which = (size_t)(i < n_w ? i : n_w - 1);
             w32[i] = bf16_load(w + which * n + at);
@@ -67,7 +88,12 @@ static inline __attribute__((always_inline)) void bf16_tile(const uint16_t *w, i
     }
 }
 
-#define BF16_CASE(rows)                                                                            \
+#define BF16_ROWS(rows)                                                                            \
+    case rows:                                                                                     \
+        for (int i = 0; i < n_w; i++) bf16_row(w + (size_t)i * n, x, rows, n, out + i, stride);    \
+        return;
+
+#define BF16_TILE(rows)                                                                            \
     case rows:                                                                                     \
         if (n_w - i >= BF16_W)                                                                     \
             bf16_tile(at, BF16_W, some, rows, n, from, to, y, stride);                             \
@@ -75,9 +101,18 @@ static inline __attribute__((always_inline)) void bf16_tile(const uint16_t *w, i
             bf16_tile(at, n_w - i, some, rows, n, from, to, y, stride);                            \
         break;
 
-/* Pieces of DOT_SEGMENT values, so that those of a few rows of x stay in the first level cache. */
+/* Few rows of x one row of w after the other. Of more, tiles of pieces of DOT_SEGMENT values, so
+ * that those of some rows of x stay in the first level cache. */
 static void multiply_bf16(const uint16_t *w, int n_w, struct bf16_rows x, size_t n, float *out,
                           size_t stride) {
+    switch (x.n) {
+        BF16_ROWS(1)
+        BF16_ROWS(2)
+        BF16_ROWS(3)
+        BF16_ROWS(4)
+        BF16_ROWS(5)
+        BF16_ROWS(6)
+    }
     for (size_t from = 0; from < n; from += DOT_SEGMENT) {
         size_t to = n - from < DOT_SEGMENT ? n : from + DOT_SEGMENT;
         for (int j = 0, n_x; j < x.n; j += n_x) {
@@ -87,12 +122,12 @@ static void multiply_bf16(const uint16_t *w, int n_w, struct bf16_rows x, size_t
                 const uint16_t *at = w + (size_t)i * n;
                 float *y = out + (size_t)j * stride + i;
                 switch (n_x) {
-                    BF16_CASE(1)
-                    BF16_CASE(2)
-                    BF16_CASE(3)
-                    BF16_CASE(4)
-                    BF16_CASE(5)
-                    BF16_CASE(6)
+                    BF16_TILE(1)
+                    BF16_TILE(2)
+                    BF16_TILE(3)
+                    BF16_TILE(4)
+                    BF16_TILE(5)
+                    BF16_TILE(6)
                 }
             }
         }

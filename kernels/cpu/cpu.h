@@ -41,6 +41,11 @@ static inline size_t part_take(struct part part, size_t n) {
     return team_take(part.team, n);
 }
 
+/* The first of those meant for thread `whose` that no thread has taken. */
+static inline size_t part_take_of(struct part part, int whose) {
+    return team_take_of(part.team, whose);
+}
+
 static inline void part_barrier(struct part part) {
     team_barrier(part.team);
 }
@@ -59,8 +64,8 @@ static inline int larger(int a, int b) {
 #undef PLAIN
 #undef FUSED
 
-/* Is the fused op one that cpu_<name> can run: packed weights that the variant has loops for? Else
- * it is run as plain ops (kernels/fused.c). */
+/* Is the fused op one that cpu_<name> can run: by rounded activations? Else it is run as plain ops
+ * (kernels/fused.c). */
 #define PLAIN(name)
 #define FUSED(name)                                                                                \
     bool cpu_fuses_##name(const struct op_##name *op, const struct cpu_variant *variant);
@@ -72,15 +77,9 @@ static inline int larger(int a, int b) {
 size_t cpu_attention_shared_bytes(const struct op_attention *op, int n_threads);
 size_t cpu_sample_shared_bytes(const struct op_sample *op, int n_threads);
 size_t cpu_linear_shared_bytes(const struct op_linear *op);
-size_t cpu_linear_bf16_shared_bytes(const struct op_linear *op);
 size_t cpu_qkv_shared_bytes(const struct op_qkv *op);
 size_t cpu_gate_up_shared_bytes(const struct op_gate_up *op);
 size_t cpu_head_shared_bytes(const struct op_head *op);
-
-/* linear of BF16 weights by activations rounded to BF16: is it to be so, and does the variant have
- * loops for it? */
-bool cpu_multiplies_bf16(const struct matrix *w, struct part part);
-void cpu_linear_bf16(const struct op_linear *op, struct part part);
 
 /* ---- what plain and fused ops share ---- */
 

@@ -1,5 +1,5 @@
 /*
- * y = w x. Packed weights: linear_strips.c; BF16 by itself: linear_bf16.c. Of other stored ones,
+ * y = w x. By rounded activations: linear_strips.c. Of weights as they are stored,
  * one row of x by fused decoding and dot products; several by decoding tiles of w to float in the
  * thread's scratch and multiplying those with all rows.
  *
@@ -80,10 +80,8 @@ static void linear_many_rows(const struct op_linear *op, struct part part) {
 }
 
 void cpu_linear(const struct op_linear *op, struct part part) {
-    if (op->w->layout == LAYOUT_STRIPS16)
+    if (is_strips(op->w, part.variant))
         cpu_linear_strips(op, part);
-    else if (cpu_multiplies_bf16(op->w, part))
-        cpu_linear_bf16(op, part);
     else if (op->rows == 1)
         linear_one_row(op, part);
     else

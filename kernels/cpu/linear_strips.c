@@ -1,4 +1,4 @@
-/* y = w x of packed weights, and the fused head: a norm of some rows, and such a product. */
+/* y = w x by rounded activations, and the fused head: a norm of some rows, and such a product. */
 #include "kernels/cpu/strips.h"
 
 #include <assert.h>
@@ -32,7 +32,7 @@ static int strips_at_once(const struct op_linear *op, int n_threads) {
     return larger(smaller((int)(BYTES_AT_ONCE / bytes), share), 1);
 }
 
-static void multiply_all(const struct op_linear *op, struct rounded_rows x, struct part part) {
+static void multiply_all(const struct op_linear *op, struct strip_rows x, struct part part) {
     struct linear_scratch *scratch = part.scratch;
     int n_strips = strips_of(op->w), at_once = strips_at_once(op, part.count);
     size_t n_groups = (size_t)((n_strips + at_once - 1) / at_once);
@@ -42,21 +42,20 @@ static void multiply_all(const struct op_linear *op, struct rounded_rows x, stru
         int from = (int)(item / n_tiles) * at_once, x_from = (int)(item % n_tiles) * TILE_X;
         int n = smaller(TILE_X, x.n - x_from);
         for (int strip = from; strip < smaller(from + at_once, n_strips); strip++) {
-            strip_multiply(op->w, strip, rounded_some(x, x_from, n), scratch->sums[0], STRIP_ROWS,
-                           part);
+            strip_multiply(op->w, strip, strip_rows_some(x, x_from, n), scratch->sums[0],
+                           STRIP_ROWS, part);
             put(op, strip, x_from, n, scratch);
         }
     }
 }
 
 void cpu_linear_strips(const struct op_linear *op, struct part part) {
-    struct strip_input input = {.x = op->x, .n = op->rows, .width = op->w->cols};
+    struct strip_input input = {.w = op->w, .x = op->x, .n = op->rows};
     multiply_all(op, strips_round(&input, part), part);
 }
 
 size_t cpu_linear_shared_bytes(const struct op_linear *op) {
-    if (op->w->layout != LAYOUT_STRIPS16) return cpu_linear_bf16_shared_bytes(op);
-    return strips_shared_bytes(op->rows, op->w->cols);
+    return op->w->layout == LAYOUT_STORED ? 0 : strips_shared_bytes(op->w, op->rows);
 }
 
 /* ---- head ---- */
@@ -66,12 +65,12 @@ bool cpu_fuses_head(const struct op_head *op, const struct cpu_variant *variant)
 }
 
 size_t cpu_head_shared_bytes(const struct op_head *op) {
-    return strips_shared_bytes(op->batch->n_outputs, op->w->cols);
+    return strips_shared_bytes(op->w, op->batch->n_outputs);
 }
 
 void cpu_head(const struct op_head *op, struct part part) {
     int n = op->batch->n_outputs;
-    struct strip_input input = {op->x, op->batch->outputs, n, op->w->cols, op->norm, op->eps};
+    struct strip_input input = {op->w, op->x, op->batch->outputs, n, op->norm, op->eps};
     struct op_linear linear = {.y = op->logits, .w = op->w, .rows = n, .y_is_float = true};
     multiply_all(&linear, strips_round(&input, part), part);
 }

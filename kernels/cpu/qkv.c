@@ -1,5 +1,5 @@
 /*
- * From the residual stream to queries and cached keys and values, of packed weights. The piece of
+ * From the residual stream to queries and cached keys and values, of strips. The piece of
  * work is a head: its rows of wq, wk or wv, its bias, norm and rotation, and where the result goes.
  */
 #include "kernels/cpu/strips.h"
@@ -25,24 +25,24 @@ struct head {
 };
 
 bool cpu_fuses_qkv(const struct op_qkv *op, const struct cpu_variant *variant) {
-    return is_strips(op->wq, variant) && is_strips(op->wk, variant) && is_strips(op->wv, variant) &&
+    return are_strips(op->wq, op->wk, variant) && are_strips(op->wq, op->wv, variant) &&
            op->kv.head_size % STRIP_ROWS == 0;
 }
 
 /* The rounded rows, then how each is rotated. */
 size_t cpu_qkv_shared_bytes(const struct op_qkv *op) {
-    size_t bytes = strips_shared_bytes(op->batch->n_rows, op->wq->cols);
+    size_t bytes = strips_shared_bytes(op->wq, op->batch->n_rows);
     return bytes > 0 ? bytes + (size_t)op->batch->n_rows * sizeof(struct rotation) : 0;
 }
 
 /* How each row is rotated, the same for all its heads; behind the next barrier, if rows are many.
  */
 static const struct rotation *rotate_rows(const struct op_qkv *op, struct part part) {
-    int n = op->batch->n_rows, width = op->wq->cols;
-    bool are_few = strips_are_few(n, width);
+    int n = op->batch->n_rows;
+    bool are_few = strips_are_few(op->wq, n);
     struct rotation *out =
         are_few ? ((struct qkv_scratch *)part.scratch)->rotations
-                : (struct rotation *)(void *)((char *)part.shared + strips_shared_bytes(n, width));
+                : (struct rotation *)(void *)((char *)part.shared + strips_shared_bytes(op->wq, n));
     struct range rows = {0, (size_t)n};
     if (!are_few) rows = part_range(part, rows.to, 1);
     for (size_t t = rows.from; t < rows.to; t++)
@@ -74,7 +74,7 @@ static void finish(const struct op_qkv *op, const struct head *head, float *x, s
         cpu_kv_put(&op->kv, head->cache, head->index, slot, x, part);
 }
 
-static void multiply_head(const struct op_qkv *op, const struct head *head, struct rounded_rows x,
+static void multiply_head(const struct op_qkv *op, const struct head *head, struct strip_rows x,
                           int x_from, const struct rotation *rotations, struct part part) {
     struct qkv_scratch *scratch = part.scratch;
     size_t head_size = (size_t)op->kv.head_size;
@@ -88,16 +88,16 @@ static void multiply_head(const struct op_qkv *op, const struct head *head, stru
 }
 
 void cpu_qkv(const struct op_qkv *op, struct part part) {
-    struct strip_input input = {op->x, NULL, op->batch->n_rows, op->wq->cols, op->norm, op->eps};
+    struct strip_input input = {op->wq, op->x, NULL, op->batch->n_rows, op->norm, op->eps};
     const struct rotation *rotations = rotate_rows(op, part);
-    struct rounded_rows x = strips_round(&input, part);
+    struct strip_rows x = strips_round(&input, part);
     size_t n_tiles = (size_t)((x.n + TILE_ROWS - 1) / TILE_ROWS);
     size_t n_items = (size_t)(op->heads + 2 * op->kv.n_kv_heads) * n_tiles;
     struct tiles tiles = tiles_begin(n_items, x.n, part);
     for (size_t item; tiles_take(&tiles, &item);) {
         struct head head = head_at(op, (int)(item / n_tiles));
         int x_from = (int)(item % n_tiles) * TILE_ROWS;
-        multiply_head(op, &head, rounded_some(x, x_from, smaller(TILE_ROWS, x.n - x_from)), x_from,
-                      rotations, part);
+        multiply_head(op, &head, strip_rows_some(x, x_from, smaller(TILE_ROWS, x.n - x_from)),
+                      x_from, rotations, part);
     }
 }

@@ -17,6 +17,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,6 +45,13 @@ struct team {
     void *arg;
     int n_workers; /* started */
     struct worker *workers;
+    struct own_count *own_counts; /* one for each thread */
+};
+
+/* What was taken of the items meant for a thread: the phase it was in, and in the lower half how
+ * many. Of an earlier phase it counts as 0, so nobody has to clear it. */
+struct own_count {
+    _Alignas(64) atomic_uint_least64_t taken;
 };
 
 static void pause_briefly(void) {
@@ -84,6 +92,16 @@ size_t team_take(struct team *team, size_t n) {
     return atomic_fetch_add_explicit(&team->n_taken, n, memory_order_relaxed);
 }
 
+size_t team_take_of(struct team *team, int whose) {
+    atomic_uint_least64_t *taken = &team->own_counts[whose].taken;
+    uint64_t phase = atomic_load_explicit(&team->phase, memory_order_relaxed);
+    uint64_t seen = atomic_load_explicit(taken, memory_order_relaxed), next;
+    do next = seen >> 32 == phase ? seen + 1 : (phase << 32) + 1;
+    while (!atomic_compare_exchange_weak_explicit(taken, &seen, next, memory_order_relaxed,
+                                                  memory_order_relaxed));
+    return (uint32_t)next - 1;
+}
+
 static void *worker_main(void *arg) {
     struct worker *worker = arg;
     struct team *team = worker->team;
@@ -120,13 +138,20 @@ static bool start_workers(struct team *team) {
     return is_ok;
 }
 
+static struct own_count *own_counts_new(size_t n) {
+    struct own_count *counts = aligned_alloc(_Alignof(struct own_count), n * sizeof *counts);
+    for (size_t i = 0; counts && i < n; i++) counts[i] = (struct own_count){0};
+    return counts;
+}
+
 struct team *team_create(int n_threads) {
     struct team *team = aligned_alloc(_Alignof(struct team), sizeof *team);
     if (!team) return NULL;
     *team = (struct team){.n_threads = n_threads,
                           .spins = n_threads <= machine_processors() ? SPINS : 0};
     team->workers = calloc((size_t)n_threads, sizeof *team->workers);
-    if (!team->workers || !start_workers(team)) {
+    team->own_counts = own_counts_new((size_t)n_threads);
+    if (!team->workers || !team->own_counts || !start_workers(team)) {
         team_free(team);
         return NULL;
     }
@@ -141,5 +166,6 @@ void team_free(struct team *team) {
     team_barrier(team);
     for (int i = 0; i < team->n_workers; i++) pthread_join(team->workers[i].thread, NULL);
     free(team->workers);
+    free(team->own_counts);
     free(team);
 }

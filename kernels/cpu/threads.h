@@ -24,3 +24,6 @@ void team_barrier(struct team *team);
 /* Inside fn: the first of the next n items of work that no thread has taken; counts from 0 anew
  * after each barrier and in each run. */
 size_t team_take(struct team *team, size_t n);
+
+/* The same one by one, with a count for each thread: the next item of those meant for `whose`. */
+size_t team_take_of(struct team *team, int whose);

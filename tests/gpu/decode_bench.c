@@ -10,9 +10,8 @@
 #include "engine/base/clock.h"
 #include "engine/base/mem.h"
 #include "engine/forward/graph_cache.h"
-#include "kernels/cuda/module.h"
+#include "tests/gpu/gpu_module.h"
 
-#include <dlfcn.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,17 +55,6 @@ static float random_normal(void) {
         sum += (double)(state >> 40) * 0x1p-24 - 0.5;
     }
     return (float)(sum * 1.7320508);
-}
-
-static void open_cuda(const char *path, enum format activation) {
-    void *module = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-    must(module != NULL, dlerror());
-    void *symbol = dlsym(module, DEVICE_CUDA_SYMBOL);
-    device_cuda_open_fn *open = NULL;
-    memcpy(&open, &symbol, sizeof open);
-    char reason[160] = "";
-    const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI, .activation = activation};
-    must(open(&device, &options, reason, sizeof reason) == OP_OK, reason);
 }
 
 /* ---- a model ---- */
@@ -417,7 +405,8 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
         if (strcmp(shapes[i].name, name) == 0) s = &shapes[i];
     must(s != NULL, "no such model");
-    open_cuda(argv[1], argc > 3 && strcmp(argv[3], "f16") == 0 ? FORMAT_F16 : FORMAT_BF16);
+    const bool is_half = argc > 3 && strcmp(argv[3], "f16") == 0;
+    must(gpu_open(&device, argv[1], is_half ? FORMAT_F16 : FORMAT_BF16), "the module");
     double begin = clock_seconds();
     measure_roof();
     make_model(s, MAX_ROWS, 16384);

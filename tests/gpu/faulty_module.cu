@@ -8,12 +8,10 @@
  *                   version: the module is another version's
  *   FAULTY_AFTER    how many replays (allocations) are made well before
  */
-#include "kernels/cuda/module.h"
+#include "tests/gpu/gpu_module.h"
 
 #include <cuda_runtime.h>
-#include <dlfcn.h>
 #include <stdlib.h>
-#include <string.h>
 
 static struct device real; /* its functions */
 static const char *how;
@@ -40,11 +38,8 @@ enum op_status qwen_chat_cuda_open(struct device **out, const struct device_cuda
     const char *after = getenv("FAULTY_AFTER");
     how = getenv("FAULTY_HOW") ? getenv("FAULTY_HOW") : "";
     left = after ? atoi(after) : 0;
-    void *module = dlopen(getenv("FAULTY_MODULE"), RTLD_NOW | RTLD_LOCAL);
-    void *symbol = module ? dlsym(module, DEVICE_CUDA_SYMBOL) : NULL;
     device_cuda_open_fn *open = NULL;
-    memcpy(&open, &symbol, sizeof open);
-    if (!open) return OP_NOT_SUPPORTED;
+    if (!gpu_function(getenv("FAULTY_MODULE"), DEVICE_CUDA_SYMBOL, &open)) return OP_NOT_SUPPORTED;
     struct device_cuda_options other = *options;
     if (strcmp(how, "version") == 0) other.abi++;
     const enum op_status status = open(out, &other, reason, room);

@@ -30,7 +30,7 @@ enum op_status cuda_status(struct cuda_device *, cudaError_t error) {
         if (error_ != cudaSuccess) {                                                               \
             printf("%s:%d: %s\n", __FILE__, __LINE__, cudaGetErrorString(error_));                 \
             fflush(stdout);                                                                        \
-            exit(1);                                                                               \
+            _Exit(1);                                                                              \
         }                                                                                          \
     } while (0)
 

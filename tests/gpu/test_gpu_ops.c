@@ -12,17 +12,13 @@
  * relative to the larger of the value and the root mean square. Outputs are poisoned before each
  * run, and what lies around them is watched. Each op runs twice: the bits must be the same.
  */
-#include "kernels/cuda/module.h"
+#include "tests/gpu/gpu_module.h"
 #include "tests/ops/sample_pool.h"
 
 #include "kernels/decode.h"
 
-#include <dlfcn.h>
-#include <stdio.h>
-
 struct device *test_devices[N_TEST_DEVICES]; /* support.c knows them; not used here */
 static struct device *cpu, *gpu;
-static const char *module_path;
 static bool is_small, is_tiny;
 
 /* Of cases that are alike, one of `every` stays in a tiny run. */
@@ -90,7 +86,7 @@ static struct twin twin_of(float *values, size_t n, enum format format) {
 }
 
 static struct twin act_random(size_t n, float scale) {
-    return twin_of(test_random_floats(n, scale), n, gpu->activation);
+    return twin_of(test_pooled_floats(n, scale), n, gpu->activation);
 }
 
 static struct twin float_random(size_t n, float scale) {
@@ -475,8 +471,8 @@ static void check_attention(const struct attention_case *c) {
         const int32_t *table = b.block_table + s * max_blocks;
         for (int i = 0; i < c->length[s]; i++)
             w.slots[i] = table[i / c->block_tokens] * c->block_tokens + i % c->block_tokens;
-        CHECK_OK(cpu->ops->kv_write(cpu, &(struct op_kv_write){test_random_floats(n, 1),
-                                                               test_random_floats(n, 1), kv.cpu,
+        CHECK_OK(cpu->ops->kv_write(cpu, &(struct op_kv_write){test_pooled_floats(n, 1),
+                                                               test_pooled_floats(n, 1), kv.cpu,
                                                                &w.batch}));
         for (int i = 0; i < c->n_new[s]; i++, t++) {
             b.positions[t] = c->length[s] - c->n_new[s] + i;
@@ -634,13 +630,16 @@ static void check_qkv(int rows, int hidden, int heads, int kv_heads, int head_si
     struct op_batch g = batch_to_gpu_with_freq(&b, head_size);
     struct twin x = act_random((size_t)(rows * hidden), 2);
     struct twin norm = float_random((size_t)hidden, 0.1f); /* q and k fit into half */
-    struct twin_matrix wq = matrix_random(n_q, hidden), wk = matrix_random(n_kv, hidden);
-    struct twin_matrix wv = matrix_random(n_kv, hidden);
+    struct twin_matrix wq, wk, wv;
     if (variant % 5 > 0) { /* one beside the other, as a loaded model's are */
         struct twin_matrix all = matrix_random(n_q + 2 * n_kv, hidden);
         wq = rows_of(&all, 0, n_q);
         wk = rows_of(&all, n_q, n_kv);
         wv = rows_of(&all, n_q + n_kv, n_kv);
+    } else {
+        wq = matrix_random(n_q, hidden);
+        wk = matrix_random(n_kv, hidden);
+        wv = matrix_random(n_kv, hidden);
     }
     struct twin bq = float_random((size_t)n_q, 1), bk = float_random((size_t)n_kv, 1);
     struct twin bv = float_random((size_t)n_kv, 1);
@@ -918,7 +917,7 @@ static void test_sample(void **state) {
         const size_t n = (size_t)n_seqs, v = (size_t)vocab;
         if (is_tiny && n * v > 100000) continue;
         struct sample_pool p = sample_pool_new(n_seqs, shapes[i][1], vocab);
-        float *logits = test_random_floats(n * v, 2);
+        float *logits = test_pooled_floats(n * v, 2);
         uint8_t *is_token = test_alloc(v);
         for (int id = 0; id < vocab; id++) is_token[id] = id % 13 != 1;
         for (size_t k = 0; k < v; k += 3) logits[k] = roundf(logits[k]); /* equal ones */
@@ -972,15 +971,6 @@ static void test_refusals(void **state) {
 
 /* ---- main ---- */
 
-static device_cuda_open_fn *find_opener(void) {
-    void *module = dlopen(module_path, RTLD_NOW | RTLD_LOCAL);
-    void *symbol = module ? dlsym(module, DEVICE_CUDA_SYMBOL) : NULL;
-    device_cuda_open_fn *open = NULL;
-    if (!symbol) printf("%s\n", dlerror());
-    memcpy(&open, &symbol, sizeof open);
-    return open;
-}
-
 static int seed_anew(void **state) {
     (void)state;
     test_seed(42);
@@ -1014,29 +1004,19 @@ static int run_cases(void) {
 
 int main(int argc, char **argv) {
     static const enum format activations[] = {FORMAT_F32, FORMAT_BF16, FORMAT_F16};
+    const char *module = argc > 1 ? argv[1] : DEVICE_CUDA_MODULE;
     int n_failed = 0;
-    module_path = argc > 1 ? argv[1] : DEVICE_CUDA_MODULE;
     if (argc > 2) cmocka_set_test_filter(argv[2]);
     is_tiny = argc > 3 && strcmp(argv[3], "tiny") == 0;
     is_small = is_tiny || (argc > 3 && strcmp(argv[3], "small") == 0);
-    device_cuda_open_fn *open = find_opener();
-    if (!open) return 77;
     CHECK_OK(device_cpu_open(&cpu, &(struct device_cpu_options){0}));
     for (int i = 0; i < 3; i++) {
-        char reason[160];
         if (argc > 4 && strcmp(argv[4], format_table[activations[i]].name) != 0) continue;
-        const struct device_cuda_options options = {.abi = DEVICE_CUDA_ABI,
-                                                    .activation = activations[i]};
-        if (open(&gpu, &options, reason, sizeof reason) != OP_OK) {
-            printf("no GPU: %s\n", reason);
-            return 77;
-        }
+        if (!gpu_open(&gpu, module, activations[i])) return 77;
         printf("%s, %s\n", gpu->name, format_table[gpu->activation].name);
-        if (gpu->activation != activations[i]) { /* the card has no such products */
-            gpu->close(gpu);
-            continue;
-        }
-        n_failed += run_cases();
+        fflush(stdout);
+        if (gpu->activation == activations[i]) /* else the card has no such products */
+            n_failed += run_cases();
         gpu->close(gpu);
     }
     cpu->close(cpu);

@@ -176,10 +176,20 @@ enum { MAX_TEAM = 7, N_ITEMS = 1000 };
 struct team_case {
     struct team *team;
     int n_ran[MAX_TEAM], n_wrong;
-    atomic_int taken[N_ITEMS];
+    atomic_int taken[N_ITEMS], taken_of[MAX_TEAM][N_ITEMS];
     long shared[MAX_TEAM]; /* written before a barrier, read by others after it */
     bool is_slow;
 };
+
+/* One's own items, then those of everybody else. */
+static void take_of_all(struct team_case *c, int index) {
+    int size = team_size(c->team);
+    for (int k = 0; k < size; k++) {
+        int whose = (index + k) % size;
+        for (size_t item; (item = team_take_of(c->team, whose)) < N_ITEMS;)
+            atomic_fetch_add(&c->taken_of[whose][item], 1);
+    }
+}
 
 static void team_work(void *arg, int index) {
     struct team_case *c = arg;
@@ -190,6 +200,7 @@ static void team_work(void *arg, int index) {
         for (size_t item; (item = team_take(c->team, 3)) < N_ITEMS;)
             for (size_t i = item; i < item + 3 && i < N_ITEMS; i++)
                 atomic_fetch_add(&c->taken[i], 1);
+        if (round != 2) take_of_all(c, index); /* counts of a phase that nobody took in are 0 too */
         if (c->is_slow && index == round % size) usleep(2000); /* the others go to sleep */
         team_barrier(c->team);
         if (c->shared[(index + 1) % size] != round * 100 + (index + 1) % size) c->n_wrong++;
@@ -211,6 +222,8 @@ static void test_team(void **state) {
         assert_int_equal(c.n_wrong, 0);
         for (int i = 0; i < size; i++) assert_int_equal(c.n_ran[i], n_runs);
         for (int i = 0; i < N_ITEMS; i++) assert_int_equal(c.taken[i], n_runs * 3);
+        for (int i = 0; i < size * N_ITEMS; i++)
+            assert_int_equal(c.taken_of[i / N_ITEMS][i % N_ITEMS], n_runs * 2);
         team_free(c.team);
     }
     team_free(NULL);

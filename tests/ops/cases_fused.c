@@ -18,19 +18,25 @@ static enum format any_format(void) {
     return (enum format)test_random_int(0, N_FORMATS - 1);
 }
 
-/* Random formats; where `is_packed`, ones that the device packs, if it does. */
-static struct test_matrix layer_matrix(struct device *d, bool is_packed, int rows, int cols) {
+/* How the device multiplies a layer's weights, if it can: what a fused op may be made of. */
+enum arithmetic { AS_STORED, BY_BYTES, BY_BF16, MIXED, N_ARITHMETICS };
+
+/* Random formats among those. */
+static struct test_matrix layer_matrix(struct device *d, enum arithmetic arithmetic, int rows,
+                                       int cols) {
     enum format format = any_format();
-    while (is_packed && !layout_has(LAYOUT_STRIPS16, format)) format = any_format();
+    if (arithmetic == MIXED) arithmetic = test_random_int(0, 1) ? BY_BYTES : BY_BF16;
+    if (arithmetic == BY_BF16) format = FORMAT_BF16;
+    while (arithmetic == BY_BYTES && !layout_has(LAYOUT_STRIPS16, format)) format = any_format();
     struct test_matrix m = test_random_matrix(format, rows, cols);
-    if (is_packed) m.matrix = test_pack_for(d, &m.matrix);
+    if (arithmetic != AS_STORED) m.matrix = test_pack_for(d, &m.matrix);
     return m;
 }
 
 static struct layer layer_new(struct device *d) {
     static const int heads[][3] = {{4, 2, 64}, {16, 4, 48}, {32, 4, 40}}; /* 40: no whole strips */
     const int *shape = heads[test_random_int(0, 2)];
-    bool is_packed = test_random_int(0, 3) > 0;
+    enum arithmetic how = (enum arithmetic)test_random_int(0, N_ARITHMETICS - 1);
     struct layer m = {.hidden = 256,
                       .feed_forward = 512,
                       .vocab = 50,
@@ -41,15 +47,15 @@ static struct layer layer_new(struct device *d) {
                       .n_blocks = 16,
                       .kv_format = test_random_int(0, 1) ? FORMAT_F16 : FORMAT_F32};
     int n_q = m.heads * m.head_size, n_kv = m.kv_heads * m.head_size;
-    m.table = layer_matrix(d, is_packed, m.vocab, m.hidden);
-    m.wq = layer_matrix(d, is_packed, n_q, m.hidden);
-    m.wk = layer_matrix(d, is_packed, n_kv, m.hidden);
-    m.wv = layer_matrix(d, is_packed, n_kv, m.hidden);
-    m.wo = layer_matrix(d, is_packed, m.hidden, n_q);
-    m.gate = layer_matrix(d, is_packed, m.feed_forward, m.hidden);
-    m.up = layer_matrix(d, is_packed, m.feed_forward, m.hidden);
-    m.down = layer_matrix(d, is_packed, m.hidden, m.feed_forward);
-    m.head = layer_matrix(d, is_packed, m.vocab, m.hidden);
+    m.table = layer_matrix(d, how, m.vocab, m.hidden);
+    m.wq = layer_matrix(d, how, n_q, m.hidden);
+    m.wk = layer_matrix(d, how, n_kv, m.hidden);
+    m.wv = layer_matrix(d, how, n_kv, m.hidden);
+    m.wo = layer_matrix(d, how, m.hidden, n_q);
+    m.gate = layer_matrix(d, how, m.feed_forward, m.hidden);
+    m.up = layer_matrix(d, how, m.feed_forward, m.hidden);
+    m.down = layer_matrix(d, how, m.hidden, m.feed_forward);
+    m.head = layer_matrix(d, how, m.vocab, m.hidden);
     for (int i = 0; i < 3; i++) m.norms[i] = test_random_floats((size_t)m.hidden, 1);
     m.bq = test_random_int(0, 1) ? test_random_floats((size_t)n_q, 1) : NULL;
     m.bk = test_random_int(0, 1) ? test_random_floats((size_t)n_kv, 1) : NULL;

@@ -1,6 +1,7 @@
 /*
- * Packed weights: packing and back, and the ops on them against plain C that rounds activations in
- * the same way (cpu/variants.h says how). All variants that pack are compared.
+ * Packed weights and back, and linear by rounded activations (packed weights by bytes, BF16 by
+ * BF16) against plain C that rounds in the same way (cpu/variants.h says how). All variants that
+ * have such loops are compared.
  */
 #include "tests/ops/ops_test.h"
 
@@ -8,6 +9,11 @@ enum { UNIT = 32 };
 
 static bool has_strips(enum format format) {
     return layout_has(LAYOUT_STRIPS16, format);
+}
+
+/* May a device multiply it by rounded activations? */
+static bool may_round(enum format format) {
+    return has_strips(format) || layout_has(LAYOUT_ROUNDED, format);
 }
 
 /* ---- the layout ---- */
@@ -100,12 +106,33 @@ static void round_row(const float *x, int n, double *out) {
     }
 }
 
-static double *reference(const struct test_matrix *w, const float *x, int rows, const float *bias,
-                         const float *initial) {
+/* To the nearest BF16, ties to even. */
+static void round_row_bf16(const float *x, int n, double *out) {
+    for (int i = 0; i < n; i++) {
+        uint16_t half;
+        float back;
+        format_encode(FORMAT_BF16, &x[i], &half, 1);
+        format_decode(FORMAT_BF16, &half, &back, 1);
+        out[i] = (double)back;
+    }
+}
+
+static void keep_row(const float *x, int n, double *out) {
+    for (int i = 0; i < n; i++) out[i] = (double)x[i];
+}
+
+typedef void (*rounding)(const float *x, int n, double *out);
+
+static rounding rounding_for(enum format format) {
+    return has_strips(format) ? round_row : round_row_bf16;
+}
+
+static double *reference(const struct test_matrix *w, rounding round, const float *x, int rows,
+                         const float *bias, const float *initial) {
     size_t n_out = (size_t)w->matrix.rows, n = (size_t)w->matrix.cols;
     double *y = test_alloc((size_t)rows * n_out * sizeof *y), *rounded = test_alloc(n * sizeof *y);
     for (size_t t = 0; t < (size_t)rows; t++) {
-        round_row(x + t * n, (int)n, rounded);
+        round(x + t * n, (int)n, rounded);
         for (size_t i = 0; i < n_out; i++) {
             double sum = bias ? (double)bias[i] : 0;
             for (size_t k = 0; k < n; k++) sum += w->values[i * n + k] * rounded[k];
@@ -126,7 +153,7 @@ static float *run_linear(struct device *d, struct op_linear op, const float *ini
     return y;
 }
 
-/* All rows at once on every device that packs, and some at a time: the same bits. */
+/* All rows at once on every device that rounds, and some at a time: the same bits. */
 static void check_shape(enum format format, int rows, int n_out, int n, bool has_bias,
                         bool accumulate) {
     struct test_matrix w = test_random_matrix(format, n_out, n);
@@ -134,11 +161,11 @@ static void check_shape(enum format format, int rows, int n_out, int n, bool has
     float *x = test_random_floats((size_t)rows * (size_t)n, 1), *first = NULL;
     float *bias = has_bias ? test_random_floats((size_t)n_out, 1) : NULL;
     float *initial = accumulate ? test_random_floats(n_y, 1) : NULL;
-    double *expected = reference(&w, x, rows, bias, initial);
+    double *expected = reference(&w, rounding_for(format), x, rows, bias, initial);
     for (int d = 0; d < N_TEST_DEVICES; d++) {
         struct device *device = test_devices[d];
         struct matrix packed = test_pack_for(device, &w.matrix);
-        if (!layout_is_packed(packed.layout)) continue;
+        if (packed.layout == LAYOUT_STORED) continue;
         struct op_linear op = {.x = x, .w = &packed, .bias = bias, .accumulate = accumulate};
         float *y = run_linear(device, op, initial, rows);
         if (d <= DEVICE_AVX2) CHECK_CLOSE(y, expected, n_y, 1e-5);
@@ -157,8 +184,8 @@ static void check_shape(enum format format, int rows, int n_out, int n, bool has
 
 static void test_linear(void **state) {
     enum format format = *(enum format *)*state;
-    if (!has_strips(format)) skip();
-    int block = format_table[format].block_values;
+    if (!may_round(format)) skip();
+    int block = format_table[format].block_values > UNIT ? format_table[format].block_values : UNIT;
     static const int shapes[][2] = {/* rows, outputs */
                                     {1, 1},   {1, 15},  {1, 16},  {1, 17},   {1, 200}, {2, 33},
                                     {3, 16},  {4, 5},   {5, 48},  {7, 31},   {8, 80},  {9, 3},
@@ -174,17 +201,41 @@ static void test_linear(void **state) {
 static void test_linear_wide(void **state) {
     (void)state;
     check_shape(FORMAT_Q4_1, 8, 20, 65536, false, false);
+    check_shape(FORMAT_BF16, 8, 20, 65536, false, false);
+}
+
+/* BF16 marked so where the processor does not multiply it, or no whole units: by floats. */
+static void test_linear_not_rounded(void **state) {
+    enum { ROWS = 6, N_OUT = 9 };
+    (void)state;
+    for (int d = 0; d < N_TEST_DEVICES; d++) {
+        for (int n = 33; n <= 64; n += 31) {
+            struct device *device = test_devices[d];
+            struct test_matrix w = test_random_matrix(FORMAT_BF16, N_OUT, n);
+            struct matrix marked = w.matrix;
+            marked.layout = LAYOUT_ROUNDED;
+            float *x = test_random_floats((size_t)(ROWS * n), 1);
+            bool is_rounded =
+                n % UNIT == 0 && device->layout(device, FORMAT_BF16) == LAYOUT_ROUNDED;
+            float *y = run_linear(device, (struct op_linear){.x = x, .w = &marked}, NULL, ROWS);
+            CHECK_CLOSE(y,
+                        reference(&w, is_rounded ? round_row_bf16 : keep_row, x, ROWS, NULL, NULL),
+                        ROWS * N_OUT, 1e-5);
+        }
+        test_free_all();
+    }
 }
 
 static void test_linear_not_finite(void **state) {
     enum format format = *(enum format *)*state;
-    if (!has_strips(format)) skip();
+    if (!may_round(format)) skip();
     int n = format_table[format].block_values * 2, n_out = 29;
+    if (n < UNIT) n = 3 * UNIT;
     static const float bad[] = {NAN, INFINITY, -INFINITY};
     for (int d = 0; d < N_TEST_DEVICES; d++) {
         struct test_matrix w = test_random_matrix(format, n_out, n);
         struct matrix packed = test_pack_for(test_devices[d], &w.matrix);
-        if (!layout_is_packed(packed.layout)) continue;
+        if (packed.layout == LAYOUT_STORED) continue;
         for (int rows = 1; rows <= 25; rows += 12) {
             float *x = test_random_floats((size_t)(rows * n), 1);
             struct op_linear op = {.x = x, .w = &packed};
@@ -244,9 +295,10 @@ void add_strip_cases(void) {
     test_add_for_formats("pack and back", USE_WEIGHT, test_pack);
     test_add_for_formats("pack not finite", USE_WEIGHT, test_pack_not_finite);
     test_add("layout of a device", test_layout_of_device);
-    test_add_for_formats("packed linear", USE_WEIGHT, test_linear);
-    test_add("packed linear wide", test_linear_wide);
-    test_add_for_formats("packed linear not finite", USE_WEIGHT, test_linear_not_finite);
-    test_add("packed linear tiny", test_linear_tiny);
+    test_add_for_formats("rounded linear", USE_WEIGHT, test_linear);
+    test_add("rounded linear wide", test_linear_wide);
+    test_add("rounded linear not rounded", test_linear_not_rounded);
+    test_add_for_formats("rounded linear not finite", USE_WEIGHT, test_linear_not_finite);
+    test_add("rounded linear tiny", test_linear_tiny);
     test_add_for_formats("packed embed", USE_WEIGHT, test_embed);
 }

@@ -93,6 +93,25 @@ float *test_random_floats(size_t n, float scale) {
     return x;
 }
 
+/* From a random place of the pool on, whose length is a prime: rows of a matrix differ. */
+float *test_pooled_floats(size_t n, float scale) {
+    enum { POOL = 2000003, LARGE = 100000 };
+    static float pool[POOL];
+    static bool is_filled;
+    if (n < LARGE) return test_random_floats(n, scale);
+    for (size_t i = 0; i < POOL && !is_filled; i++) {
+        pool[i] = random_normal();
+        if (test_random() % 97 == 0) pool[i] *= 30;
+    }
+    is_filled = true;
+    float *x = test_floats(n);
+    for (size_t i = 0, at = (size_t)(test_random() % POOL); i < n; i++) {
+        x[i] = pool[at] * scale;
+        if (++at == POOL) at = 0;
+    }
+    return x;
+}
+
 static void random_scale(uint8_t bytes[2], float scale) {
     uint16_t half = f16_of_float(random_normal() * scale);
     bytes[0] = (uint8_t)half;

@@ -82,7 +82,6 @@ int main(int argc, char **argv) {
         return run_perf(argc > 2 ? atoi(argv[2]) : 0, argc > 3 ? argv[3] : NULL);
     add_linear_cases();
     add_strip_cases();
-    add_bf16_cases();
     add_row_cases();
     add_attention_cases();
     add_fused_cases();
