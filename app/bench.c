@@ -114,6 +114,7 @@ struct run {
     struct sequence_state *seqs;  /* [n_seqs] */
     int32_t *tokens;              /* [prefix + n_prompt] */
     int n_samples, n_repetitions; /* done, and to do; for progress */
+    double share;                 /* of this one, likewise */
     size_t i_test, n_tests;       /* likewise */
     char name[64];
 };
@@ -182,11 +183,12 @@ static int all_drawn(const struct run *r) {
     return n;
 }
 
-static double share_done(const struct run *r) {
+/* When the context is there and the test begins, what is read again of it is not counted back. */
+static double share_done(struct run *r) {
     double done = 0, all = prefix_tokens(&r->test) + r->test.n_prompt + r->test.n_gen;
     for (int s = 0; s < r->test.n_seqs; s++) done += r->seqs[s].n_read + r->seqs[s].n_drawn;
-    double share = fmin(done / (all * r->test.n_seqs), 1);
-    double of_test = fmin((r->n_samples + share) / r->n_repetitions, 1);
+    r->share = fmax(r->share, fmin(done / (all * r->test.n_seqs), 1));
+    double of_test = fmin((r->n_samples + r->share) / r->n_repetitions, 1);
     return ((double)r->i_test + of_test) / (double)r->n_tests;
 }
 
@@ -242,6 +244,7 @@ static int time_generation(struct run *r, double *seconds, struct err *err) {
 }
 
 static int run_once(struct run *r, int repetition, double *seconds, struct err *err) {
+    r->share = 0;
     if (r->test.n_depth == 0) engine_forget(r->engine);
     int result = fill_context(r, err);
     if (result == 0)

@@ -507,8 +507,8 @@ static int step(struct worker *w, struct err *err) {
     const struct engine_event *events = NULL;
     size_t n = 0;
     if (engine_step(w->engine, &events, &n, err) != 0) return -1;
+    publish_load(w); /* first: who takes an event finds what is true since then */
     for (size_t i = 0; i < n; i++) handle(w, &events[i]);
-    publish_load(w);
     for (struct job *job = w->jobs; job; job = job->next)
         if (job->is_started) send_text(w, job);
     return 0;

@@ -162,10 +162,20 @@ static void take_keys(struct fullscreen *f) {
 static void read_keyboard(struct fullscreen *f) {
     char bytes[4096];
     ssize_t n = read(f->screen.terminal.in, bytes, sizeof bytes);
+    f->keys_ms = skin_now_ms();
     if (n > 0)
         keys_feed(&f->keys, bytes, (size_t)n);
     else if (n == 0 || (errno != EINTR && errno != EAGAIN))
         f->quit_signal = SIGHUP;
+}
+
+/* Milliseconds until a key or a paste that has begun counts as all that comes, -1: none has. Frames
+ * in between change nothing in that. */
+static int keys_timeout(const struct fullscreen *f) {
+    int timeout = keys_timeout_ms(&f->keys);
+    if (timeout < 0) return -1;
+    int64_t left = f->keys_ms + timeout - skin_now_ms();
+    return left > 0 ? (int)left : 0;
 }
 
 /* Milliseconds until the next frame is due, -1: none is. */
@@ -192,8 +202,10 @@ static void turn(struct fullscreen *f, bool with_chat) {
     struct pollfd fds[] = {{.fd = f->screen.terminal.in, .events = POLLIN},
                            {.fd = signals_fd(), .events = POLLIN},
                            {.fd = with_chat ? chat_fd(&f->chat) : -1, .events = POLLIN}};
-    int n = poll(fds, 3, shorter(frame_timeout(f), keys_timeout_ms(&f->keys)));
-    if (n == 0 && keys_timeout_ms(&f->keys) >= 0) keys_flush(&f->keys);
+    int until_frame = frame_timeout(f), until_flush = keys_timeout(f);
+    int timeout = shorter(until_frame, until_flush);
+    int n = poll(fds, 3, timeout);
+    if (n == 0 && timeout == until_flush) keys_flush(&f->keys);
     if (n <= 0) return;
     if (fds[0].revents) read_keyboard(f);
     if (fds[2].revents && chat_pump(&f->chat, &f->err) != 0) f->is_over = true;

@@ -25,6 +25,7 @@ struct fullscreen {
     bool is_chat_open;
     struct screen screen;
     struct keys keys;
+    int64_t keys_ms; /* when the last bytes of them came */
     struct editor *editor;
     struct input_history history;
 

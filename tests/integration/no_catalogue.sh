@@ -18,7 +18,7 @@ fi
 # the program alone, away from the catalogue that was built beside it
 cp "$program" "$folder/qwen-chat"
 for language in zh en auto; do
-  said=$(LC_ALL=C.UTF-8 "$folder/qwen-chat" --language $language inspect a b 2>&1) && exit 1
+  said=$(env -i LC_ALL=C.UTF-8 HOME="$folder" "$folder/qwen-chat" --language $language inspect a b 2>&1) && exit 1
   case $said in
   *"inspect takes one path"*) ;;
   *) echo "--language $language without a catalogue: $said" >&2; exit 1 ;;

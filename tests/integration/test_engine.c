@@ -84,6 +84,8 @@ static struct engine *open_with(const struct engine_options *options) {
     return e;
 }
 
+/* Where it matters in how many passes prompts are read, prefill_tokens say so: else the machine's
+ * speed does. */
 static struct engine *open_model(const char *model, enum format kv_format, int prefill_tokens) {
     return open_with(&(struct engine_options){.model = model,
                                               .threads = 2,
@@ -260,6 +262,7 @@ static void preempted_answers_are_the_same(void **state) {
     struct engine *e = open_with(&(struct engine_options){.model = make_model(&specs[0]),
                                                           .threads = 2,
                                                           .context_tokens = 128,
+                                                          .prefill_tokens = 64,
                                                           .kv_format = FORMAT_F16});
     struct prompt prompts[N];
     struct outcome alone[N], together[N];
@@ -497,6 +500,7 @@ static void cancel_acts_at_the_next_step(void **state) {
     struct engine *e = open_with(&(struct engine_options){.model = make_model(&specs[0]),
                                                           .threads = 2,
                                                           .context_tokens = 512,
+                                                          .prefill_tokens = 64,
                                                           .kv_format = FORMAT_F16});
     struct prompt prompts[N];
     struct outcome o[N];
@@ -617,7 +621,8 @@ static void no_memory_is_said_and_leaves_the_engine_whole(void **state) {
     const char *model = make_model(&specs[0]);
     struct engine *e;
     struct err err = {0};
-    const struct engine_options options = {.model = model, .threads = 1, .context_tokens = 64};
+    const struct engine_options options = {
+        .model = model, .threads = 1, .context_tokens = 64, .prefill_tokens = 32};
     unsigned long before = mem_count();
     e = open_with(&options);
     unsigned long n_allocations = mem_count() - before;

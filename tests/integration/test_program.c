@@ -3,6 +3,7 @@
  * the first argument; the starter model's, where there is one, the second.
  */
 #include "engine/base/err.h"
+#include "tests/support/environment.h"
 #include "tests/support/make_checkpoint.h"
 #include "tests/support/run_program.h"
 
@@ -125,7 +126,9 @@ static void test_closed_streams(void **state) {
         close(STDIN_FILENO);
         close(STDOUT_FILENO);
         close(STDERR_FILENO);
+        environment_clear();
         setenv("HOME", root, 1);
+        setenv("QWEN_CHAT_DEVICE", "cpu", 1);
         execl(program.path, "qwen-chat", "-m", model, "-p", "hi", "-n", "2", (char *)NULL);
         _exit(127);
     }

@@ -15,6 +15,9 @@
 
 #include <cmocka.h>
 
+/* Of what hangs; nothing here takes a tenth of it, but on a machine that has other things to do. */
+enum { LONGEST_SECONDS = 60 };
+
 static char root[256], path[300];
 
 static int set_up(void **state) {
@@ -44,7 +47,7 @@ static struct worker_event next(struct worker *w) {
     struct worker_event event;
     while (!worker_take(w, &event)) {
         struct pollfd fd = {.fd = worker_fd(w), .events = POLLIN};
-        if (poll(&fd, 1, 20000) != 1) fail_msg("no event came");
+        if (poll(&fd, 1, LONGEST_SECONDS * 1000) != 1) fail_msg("no event came");
     }
     return event;
 }
@@ -129,24 +132,44 @@ static void test_cached_prefix(void **state) {
     worker_stop(w);
 }
 
+/* Two answers are asked for and cancelled; the seconds until all is said, the events not yet come.
+ */
+static double ask_and_cancel(struct worker *w) {
+    struct buf text = {0};
+    double begin = clock_seconds();
+    uint64_t a = ask(w, &hello, 1, NULL, 0), b = ask(w, &hello, 1, NULL, 0);
+    worker_cancel(w, b);
+    worker_cancel(w, 12345); /* nobody's: nothing happens */
+    worker_cancel(w, a);
+    double seconds = clock_seconds() - begin;
+    for (int n_ends = 0; n_ends < 2;) {
+        struct worker_event event = next(w);
+        if (event.kind == WORKER_END) {
+            assert_true(event.request == a || event.request == b);
+            assert_true(event.stop == STOP_CANCELLED || event.stop == STOP_END);
+            n_ends++;
+        }
+        worker_event_release(&event);
+    }
+    buf_release(&text);
+    return seconds;
+}
+
+/* Asking and cancelling wait for nothing: where this thread had to wait for a processor it did not
+ * in another round. */
 static void test_cancel(void **state) {
     (void)state;
     struct worker *w = start(path);
     struct buf text = {0};
+    double best = 1e9;
     assert_int_equal(wait_until_open(w), WORKER_READY);
-    double begin = clock_seconds();
-    uint64_t a = ask(w, &hello, 1, NULL, 0), b = ask(w, &hello, 1, NULL, 0);
-    worker_cancel(w, b);
-    worker_cancel(w, 12345);                    /* nobody's: nothing happens */
-    assert_true(clock_seconds() - begin < 0.2); /* asking and cancelling wait for nothing */
-    worker_cancel(w, a);
-    begin = clock_seconds();
-    struct worker_event end = wait_for_end(w, a, &text);
-    assert_true(end.stop == STOP_CANCELLED || end.stop == STOP_END);
-    worker_event_release(&end);
-    assert_true(clock_seconds() - begin < 5);
+    for (int round = 0; round < 10 && best >= 0.2; round++) {
+        double seconds = ask_and_cancel(w);
+        if (seconds < best) best = seconds;
+    }
+    assert_true(best < 0.2);
     /* and the worker goes on */
-    end = wait_for_end(w, ask(w, &hello, 1, NULL, 3), &text);
+    struct worker_event end = wait_for_end(w, ask(w, &hello, 1, NULL, 3), &text);
     assert_true(end.stop == STOP_LENGTH || end.stop == STOP_END);
     worker_event_release(&end);
     buf_release(&text);
@@ -174,10 +197,18 @@ static void test_both_at_once(void **state) {
     worker_stop(w);
 }
 
+/* A bench that would go on for minutes on any machine. */
+static uint64_t start_long_bench(struct worker *w) {
+    enum { TESTS = 1000 };
+    static struct bench_test tests[TESTS];
+    for (int i = 0; i < TESTS; i++) tests[i] = (struct bench_test){200, 0, 0, 1};
+    return worker_bench(w, &(struct bench_plan){tests, TESTS, BENCH_MOST_REPETITIONS, false});
+}
+
 /* A bench between two answers: rows, then its end; the second answer is as the first. */
 static void test_bench(void **state) {
     static const struct bench_test tests[] = {{16, 0, 0, 1}, {0, 8, 16, 2}};
-    const struct bench_plan plan = {tests, 2, 2, false}, one = {tests, 1, 50, false};
+    const struct bench_plan plan = {tests, 2, 2, false};
     (void)state;
     struct worker *w = start(path);
     struct buf first = {0}, second = {0};
@@ -199,7 +230,7 @@ static void test_bench(void **state) {
     assert_true(n_progress > 4);
     assert_int_equal(worker_load(w).kv_cached_bytes, 0);
 
-    id = worker_bench(w, &one);
+    id = start_long_bench(w);
     worker_cancel(w, id);
     struct worker_event end = wait_for_end(w, id, &second);
     assert_int_equal(end.stop, STOP_CANCELLED);
@@ -236,10 +267,11 @@ static void test_read_speed(void **state) {
     uint64_t id = ask(w, &hello, 1, NULL, 4);
     worker_want_read_speed(w);
     struct worker_event end = wait_for_end(w, id, &text);
+    int n_answer = end.usage.answer_tokens; /* and the id that ended it, if one did */
+    assert_in_range(worker_load(w).n_drawn, n_answer, n_answer + (end.stop == STOP_END));
     worker_event_release(&end);
-    assert_in_range(worker_load(w).n_drawn, 1, 4);
     while (worker_read_speed(w) == 0) {
-        if (clock_seconds() - begin > 20) fail_msg("the roof was not measured");
+        if (clock_seconds() - begin > LONGEST_SECONDS) fail_msg("the roof was not measured");
         nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
     }
     assert_true(clock_seconds() - begin >= 1);
@@ -249,14 +281,13 @@ static void test_read_speed(void **state) {
 }
 
 static void test_stop_in_bench(void **state) {
-    static const struct bench_test test = {200, 0, 0, 1};
     (void)state;
     struct worker *w = start(path);
     assert_int_equal(wait_until_open(w), WORKER_READY);
-    worker_bench(w, &(struct bench_plan){&test, 1, 100, false});
+    start_long_bench(w);
     double begin = clock_seconds();
     worker_stop(w);
-    assert_true(clock_seconds() - begin < 5);
+    assert_true(clock_seconds() - begin < LONGEST_SECONDS);
 }
 
 static void test_too_long(void **state) {
@@ -309,7 +340,7 @@ static void test_stop(void **state) {
         nanosleep(&pause, NULL);
         double begin = clock_seconds();
         worker_stop(w);
-        assert_true(clock_seconds() - begin < 5);
+        assert_true(clock_seconds() - begin < LONGEST_SECONDS);
     }
     worker_stop(NULL);
 }

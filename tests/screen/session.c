@@ -4,6 +4,7 @@
 #include "app/config.h"
 #include "app/language.h"
 #include "engine/base/io.h"
+#include "tests/support/environment.h"
 #include "ui/skins.h"
 
 #include <dirent.h>
@@ -20,14 +21,13 @@
 
 #include <cmocka.h>
 
+#define ON       " and on and on and on and on and on and on and on and on and on and on and on and on"
+#define ON_ON_ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON ON
+const char *const slow_answer[] = {"streaming 你好 and on and on, for a long time" ON_ON_ON, NULL};
+
 static void set_environment(const struct session *s) {
-    static const char *const unset[] = {"XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME",
-                                        "XDG_CACHE_HOME",  "ACCESSIBLE",    "NO_COLOR",
-                                        "EDITRC",          "LC_ALL"};
-    for (size_t i = 0; i < sizeof unset / sizeof *unset; i++) unsetenv(unset[i]);
     setenv("HOME", s->folder, 1);
     setenv("TERM", s->term ? s->term : "xterm-256color", 1);
-    setenv("LC_ALL", "C.UTF-8", 1);
     if (s->no_color) setenv("NO_COLOR", "1", 1);
 }
 
@@ -68,6 +68,7 @@ static void switch_once(void) {
 
 void session_make(struct session *s, const char *const *answers) {
     switch_once();
+    environment_clear();
     *s = (struct session){.folder = "/tmp/qwen-screen-XXXXXX"};
     assert_non_null(mkdtemp(s->folder));
     fake_worker_reset();

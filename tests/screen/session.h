@@ -6,18 +6,23 @@
 
 struct config;
 
+/* An answer that is still coming whatever a test does meanwhile: at 20 tokens a second for more
+ * than a minute. */
+extern const char *const slow_answer[];
+
 struct session {
     int (*skin)(struct config *config); /* NULL: plain_run */
     struct pty pty;
-    char folder[64];     /* HOME; kept between runs until session_remove() */
+    char folder[64];      /* HOME; kept between runs until session_remove() */
     const char *args[12]; /* beside the model */
-    const char *term;    /* NULL: xterm-256color */
-    const char *output;  /* stdout goes to this file instead */
+    const char *term;     /* NULL: xterm-256color */
+    const char *output;   /* stdout goes to this file instead */
     bool no_color;
     int rows, columns; /* 0: 24 and 80 */
 };
 
-/* Sets fake_worker to answers[0..]; NULL: "answer". */
+/* Sets fake_worker to answers[0..]; NULL: "answer". The environment is cleared: set what the
+ * program is to see afterwards. */
 void session_make(struct session *s, const char *const *answers);
 void session_start(struct session *s);         /* until the prompt is there */
 void session_start_unready(struct session *s); /* does not wait for anything */

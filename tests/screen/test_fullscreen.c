@@ -20,7 +20,6 @@
 #include <cmocka.h>
 
 static struct session s;
-static const char *const slow_answer[] = {"streaming 你好 and on and on, for a long time", NULL};
 
 static int make(void **state) {
     (void)state;
@@ -65,14 +64,16 @@ static void test_queue(void **state) {
     (void)state;
     static const char *const answers[] = {"first answer", "second answer", "third answer", NULL};
     fake_worker.answers = answers;
-    fake_worker.tokens_per_second = 20;
+    fake_hold_answers();
     session_start(&s);
     session_type(&s, "one\r");
+    fake_let(3);
     session_expect(&s, "fir");
     session_type(&s, "二\rthree\r");
     session_expect(&s, "+2");
     session_type(&s, "typed on"); /* the input stays alive */
     session_expect_last(&s, "> typed on");
+    fake_let(9 + 13 + 3);
     session_expect(&s, "> 二\n\nsecond answer");
     session_expect(&s, "> three\n\nthi");
     session_expect_last(&s, "> typed on");
@@ -88,7 +89,6 @@ static void test_queue(void **state) {
     assert_int_equal(session_count_on_disk(&s, "\"role\":\"user\""), 3);
 }
 
-/* The status line says how fast the answer comes, and how near to the memory's limit that is. */
 /* The colour of the first cell whose text is `c`; -1: the terminal's own. */
 static int color_of(uint32_t c) {
     pty_update(&s.pty);
@@ -221,6 +221,7 @@ static void test_ambiguous_width(void **state) {
     }
 }
 
+/* The status line says how fast the answer comes, and how near to the memory's limit that is. */
 static void test_speed(void **state) {
     (void)state;
     fake_worker.answers = slow_answer;
@@ -301,6 +302,29 @@ static void test_paste(void **state) {
     buf_release(&text);
 }
 
+/* A paste that comes in pieces, as over a slow line, while an answer is painted again and again: it
+ * stays one, and sends nothing. */
+static void test_paste_while_streaming(void **state) {
+    (void)state;
+    fake_worker.answers = slow_answer;
+    fake_worker.tokens_per_second = 60;
+    fake_hold_answers();
+    session_start(&s);
+    session_type(&s, "go\r");
+    fake_let(9);
+    session_expect(&s, "streaming");
+    session_type(&s, "\033[200~one\rtwo");
+    fake_let(36); /* half a second of frames between the pieces */
+    session_expect(&s, "a long time");
+    session_type(&s, " and\rthree\033[201~");
+    session_expect(&s, "> one\n  two and\n  three");
+    session_type(&s, "!"); /* a key behind it */
+    session_expect_last(&s, "  three!");
+    kill(s.pty.pid, SIGTERM);
+    session_expect_exit(&s, 128 + SIGTERM);
+    assert_int_equal(session_count_on_disk(&s, "\"role\":\"user\""), 1);
+}
+
 /* --- scrolling and finding -------------------------------------------------------------------- */
 
 static void test_scrolling(void **state) {
@@ -308,12 +332,17 @@ static void test_scrolling(void **state) {
     static const char *const answers[] = {
         "1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n12\n13\n14\n15 needle\n16\n17\n18\n19\n20", NULL};
     fake_worker.answers = answers;
+    fake_let_all(); /* it may be held later on */
     s.rows = 12;
     session_start(&s);
     session_type(&s, "one\r");
     session_expect(&s, "20\n[");
+    fake_hold_answers();
     session_type(&s, "two\r");
     session_expect(&s, "> two");
+    fake_let_all();
+    session_expect_gone(&s, "> two");
+    session_expect(&s, "20\n[");
     pty_settle(&s.pty);
     session_type(&s, "\033[H"); /* to the top: the input is empty */
     session_expect(&s, "> one\n\n1\n2");
@@ -343,6 +372,16 @@ static void test_scrolling(void **state) {
 
 /* --- conversations and views ------------------------------------------------------------------ */
 
+static bool is_fruit_first(struct pty *p, void *ud) {
+    struct buf text = {0};
+    (void)ud;
+    pty_text(p, false, &text);
+    const char *fruit = strstr(text.data, "old fruit"), *pears = strstr(text.data, "about pears");
+    bool is_first = fruit && pears && fruit < pears;
+    buf_release(&text);
+    return is_first;
+}
+
 static void test_conversations(void **state) {
     (void)state;
     session_start(&s);
@@ -363,6 +402,7 @@ static void test_conversations(void **state) {
     session_expect(&s, "title: about apples");
     session_type(&s, "\x15old fruit\r");
     session_expect(&s, "is now: old fruit");
+    assert_true(pty_wait_until(&s.pty, is_fruit_first, NULL));
     session_type(&s, "\033[H\r"); /* the one that was changed last; opens it */
     session_expect(&s, "> about apples\n\nanswer");
     session_type(&s, "/resume\r");
@@ -623,6 +663,12 @@ static void test_signals(void **state) {
     }
 }
 
+/* Behind the first *ud bytes. */
+static bool has_taken_screen(struct pty *p, void *ud) {
+    const size_t *before = ud;
+    return strstr(p->bytes.data + *before, "\033[?1049h") != NULL;
+}
+
 /* A stop gives the terminal back; going on takes it again with everything in its place. */
 static void test_stop(void **state) {
     (void)state;
@@ -636,9 +682,8 @@ static void test_stop(void **state) {
         assert_true(pty_has_modes_of_before(&s.pty));
         size_t before = s.pty.bytes.n;
         kill(s.pty.pid, SIGCONT);
+        assert_true(pty_wait_until(&s.pty, has_taken_screen, &before));
         session_expect(&s, ">");
-        pty_settle(&s.pty);
-        assert_non_null(strstr(s.pty.bytes.data + before, "\033[?1049h"));
         kill(s.pty.pid, SIGTERM);
         session_expect_exit(&s, 128 + SIGTERM);
     }
@@ -684,18 +729,31 @@ static void test_terms(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(test_##name, make, unmake)
-        TEST(life),       TEST(queue),
-        TEST(speed),      TEST(ambiguous_width),
-        TEST(colors),     TEST(questions),
-        TEST(paste),      TEST(scrolling),
-        TEST(interrupts), TEST(interrupt_streaming),
-        TEST(work),       TEST(work_refused),
-        TEST(signals),    TEST(stop),
-        TEST(hangup),     TEST(no_model),
-        TEST(terms),      TEST(conversations),
-        TEST(branches),   TEST(copy_and_attach),
-        TEST(settings),   TEST(external_editor),
-        TEST(menu),       TEST(menu_of_files),
+        TEST(life),
+        TEST(queue),
+        TEST(speed),
+        TEST(ambiguous_width),
+        TEST(colors),
+        TEST(questions),
+        TEST(paste),
+        TEST(paste_while_streaming),
+        TEST(scrolling),
+        TEST(interrupts),
+        TEST(interrupt_streaming),
+        TEST(work),
+        TEST(work_refused),
+        TEST(signals),
+        TEST(stop),
+        TEST(hangup),
+        TEST(no_model),
+        TEST(terms),
+        TEST(conversations),
+        TEST(branches),
+        TEST(copy_and_attach),
+        TEST(settings),
+        TEST(external_editor),
+        TEST(menu),
+        TEST(menu_of_files),
 #undef TEST
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,8 +132,8 @@ static void test_random(void **state) {
     (void)state;
     const char *seed = getenv("QWEN_TEST_SEED");
     random_state = seed ? (unsigned)strtoul(seed, NULL, 10) : 20261126;
-    setenv("VISUAL", "true", 1); /* Ctrl-X Ctrl-E: no editor that would take the keys behind it */
     session_make(&s, answers);
+    setenv("VISUAL", "true", 1); /* Ctrl-X Ctrl-E: no editor that would take the keys behind it */
     s.skin = fullscreen_run;
     s.args[0] = "--no-history";
     fake_worker.reasoning = thoughts;

@@ -133,9 +133,11 @@ static void test_dumb(void **state) {
 static void test_accessible(void **state) {
     (void)state;
     s.args[0] = "--plain";
-    fake_worker.loading_ms = 200;
+    fake_hold_loading();
     session_start(&s);
     session_type(&s, "\x7fhello\r");
+    session_expect(&s, "> hello\nloading …\n");
+    fake_let_load();
     session_expect(&s, "> hello\nloading …\nanswer\n");
     session_leave(&s);
     assert_int_equal(s.pty.n_bells, 0);

@@ -15,7 +15,6 @@
 #include <cmocka.h>
 
 static struct session s;
-static const char *const slow_answer[] = {"streaming 你好 and on and on, for a long time", NULL};
 
 static int make(void **state) {
     (void)state;
@@ -93,8 +92,8 @@ static void test_interrupt_streaming(void **state) {
 static void test_interrupt_waiting(void **state) {
     (void)state;
     fake_worker.answers = slow_answer;
-    fake_worker.tokens_per_second = 1;
     fake_worker.loading_ms = 600000;
+    fake_hold_answers();
     session_start(&s);
     session_type(&s, "too early\r");
     session_expect(&s, "loading … 50%");
@@ -119,17 +118,22 @@ static void test_typed_ahead(void **state) {
     (void)state;
     static const char *const answers[] = {"first answer", "second answer", "third answer", NULL};
     fake_worker.answers = answers;
-    fake_worker.tokens_per_second = 20;
+    fake_hold_answers();
     session_start(&s);
     session_type(&s, "one\r");
+    fake_let(3);
     session_expect(&s, "fir");
     session_type(&s, "二\rthree");
+    fake_let(9 + 13);
     session_expect(&s, "second answer");
+    fake_let(1); /* its end */
     session_expect_last(&s, "> three");
     session_expect(&s, "> 二\n");
     session_type(&s, "\025four\r");
+    fake_let(2);
     session_expect(&s, "thi");
     session_type(&s, "five\r");
+    pty_settle(&s.pty); /* it is read: Ctrl-C makes the kernel drop what is not */
     session_type(&s, "\x03");
     session_expect(&s, "interrupted");
     session_expect(&s, "> five\n");
@@ -144,10 +148,11 @@ static void test_typed_ahead(void **state) {
 
 static void test_message_before_the_model(void **state) {
     (void)state;
-    fake_worker.loading_ms = 300;
+    fake_hold_loading();
     session_start(&s);
     session_type(&s, "early\r");
     session_expect(&s, "loading … 50%");
+    fake_let_load();
     session_expect(&s, "answer");
     session_expect_last(&s, ">");
     session_type(&s, "\x04");
@@ -169,8 +174,12 @@ enum stage { IDLE, TYPING, SEARCHING, PASTING, LOADING, WAITING, STREAMING, N_ST
 
 static void go_to(enum stage stage) {
     fake_worker.answers = slow_answer;
-    fake_worker.tokens_per_second = stage == WAITING ? 1 : 20;
+    fake_worker.tokens_per_second = 20;
     fake_worker.loading_ms = stage == LOADING ? 600000 : 0;
+    if (stage == WAITING)
+        fake_hold_answers();
+    else
+        fake_let_all();
     session_start(&s);
     switch (stage) {
     case IDLE:

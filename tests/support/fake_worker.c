@@ -5,9 +5,11 @@
 #include "engine/base/mem.h"
 #include "engine/base/utf8.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -15,6 +17,7 @@ struct fake_script fake_worker;
 struct fake_request fake_request;
 
 enum { MOST_TESTS = 8 };
+static const double look_seconds = 0.005; /* at a gate, whether it is open */
 
 struct worker {
     int fd;
@@ -30,7 +33,7 @@ struct worker {
     const char *parts[2];
     size_t at[2];
     struct tokens tokens;
-    int n_sent;
+    int n_sent, n_sent_before; /* tokens of this answer, and of the ones before */
     size_t n_answers;
 };
 
@@ -93,6 +96,7 @@ void worker_event_release(struct worker_event *event) {
 
 static bool take_loading(struct worker *w, struct worker_event *event) {
     double left = w->begin + fake_worker.loading_ms / 1000.0 - clock_seconds();
+    if (fake_worker.gate && !fake_worker.gate->is_loaded) left = look_seconds;
     if (w->has_failed) return false;
     if (left > 0 && w->has_told) {
         arm(w, left);
@@ -117,10 +121,16 @@ static bool take_loading(struct worker *w, struct worker_event *event) {
     return true;
 }
 
-/* How many characters the answer may have by now. */
-static int n_due(const struct worker *w) {
-    if (!fake_worker.tokens_per_second) return 1 << 30;
-    return (int)((clock_seconds() - w->begin) * fake_worker.tokens_per_second);
+static bool is_at_gate(const struct worker *w) {
+    return fake_worker.gate && w->n_sent_before + w->n_sent >= fake_worker.gate->n_tokens;
+}
+
+/* Until the next token may come. */
+static double seconds_to_next(const struct worker *w) {
+    if (is_at_gate(w)) return look_seconds;
+    if (!fake_worker.tokens_per_second) return 0;
+    int n_due = (int)((clock_seconds() - w->begin) * fake_worker.tokens_per_second);
+    return w->n_sent < n_due ? 0 : 1.0 / fake_worker.tokens_per_second;
 }
 
 static bool fails_now(const struct worker *w) {
@@ -132,8 +142,8 @@ static bool take_character(struct worker *w, struct worker_event *event) {
     const char *text = w->parts[part] + w->at[part];
     uint32_t code_point;
     if (!*text || fails_now(w)) return false;
-    size_t n = 0, left = strlen(text);
     int characters = fake_worker.token_characters ? fake_worker.token_characters : 1;
+    size_t n = 0, left = strnlen(text, 4 * (size_t)characters); /* UTF-8 */
     for (int i = 0; i < characters && n < left; i++)
         n += utf8_decode(text + n, left - n, &code_point);
     *event = (struct worker_event){.kind = WORKER_TEXT,
@@ -210,8 +220,9 @@ static bool take_answer(struct worker *w, struct worker_event *event) {
     if (!w->running) return false;
     arm(w, 0);
     if (w->bench_step) return take_bench(w, event);
-    if (!w->is_cancelled && w->n_sent >= n_due(w)) {
-        arm(w, 1.0 / fake_worker.tokens_per_second);
+    double seconds = w->is_cancelled ? 0 : seconds_to_next(w);
+    if (seconds > 0) {
+        arm(w, seconds);
         return false;
     }
     if (w->is_cancelled || !take_character(w, event)) take_end(w, event);
@@ -254,6 +265,7 @@ uint64_t worker_ask(struct worker *w, const struct worker_request *request) {
     w->parts[PART_ANSWER] = n ? answers[turn] : "answer";
     w->parts[PART_REASONING] = fake_worker.reasoning ? fake_worker.reasoning[turn] : NULL;
     w->at[0] = w->at[1] = 0;
+    w->n_sent_before += w->n_sent;
     w->n_sent = 0;
     w->is_cancelled = false;
     w->begin = clock_seconds();
@@ -322,8 +334,41 @@ void worker_want_read_speed(struct worker *w) {
     (void)w;
 }
 
+/* --- the script ------------------------------------------------------------------------------- */
+
 void fake_worker_reset(void) {
     mem_free(fake_request.messages);
+    if (fake_worker.gate) munmap(fake_worker.gate, sizeof *fake_worker.gate);
     fake_request = (struct fake_request){0};
     fake_worker = (struct fake_script){0};
+}
+
+static struct fake_gate *gate(void) {
+    if (fake_worker.gate) return fake_worker.gate;
+    fake_worker.gate = mmap(NULL, sizeof *fake_worker.gate, PROT_READ | PROT_WRITE,
+                            MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (fake_worker.gate == MAP_FAILED) abort();
+    fake_worker.gate->is_loaded = true;
+    fake_worker.gate->n_tokens = INT_MAX;
+    return fake_worker.gate;
+}
+
+void fake_hold_answers(void) {
+    gate()->n_tokens = 0;
+}
+
+void fake_hold_loading(void) {
+    gate()->is_loaded = false;
+}
+
+void fake_let(int n_tokens) {
+    gate()->n_tokens += n_tokens;
+}
+
+void fake_let_all(void) {
+    gate()->n_tokens = INT_MAX;
+}
+
+void fake_let_load(void) {
+    gate()->is_loaded = true;
 }

@@ -16,12 +16,25 @@
 
 #include "app/worker.h"
 
+#include <stdatomic.h>
+
+/*
+ * How far the fake worker may go; in memory that a test and the program under test, its child, have
+ * together. What is to happen while an answer comes must not depend on who is faster: the test lets
+ * the answer begin, does it, and lets the rest come.
+ */
+struct fake_gate {
+    atomic_bool is_loaded; /* WORKER_READY may come */
+    atomic_int n_tokens;   /* that may have come, in all answers together */
+};
+
 struct fake_script {
     const char *const *answers;   /* NULL-terminated; NULL: "answer" for ever */
     const char *const *reasoning; /* beside the answers, NULL: none */
     int tokens_per_second;        /* 0: all at once */
     int token_characters;         /* of a token, 0: one */
     int loading_ms;               /* until WORKER_READY; 0: at once */
+    struct fake_gate *gate;       /* NULL: nothing holds it back */
     int context_tokens;           /* 0: 4096 */
     const char *template_name;    /* NULL: no template, a base model */
     const char *model_name;       /* NULL: "fake" */
@@ -53,3 +66,11 @@ struct fake_request {
 };
 extern struct fake_request fake_request;
 void fake_worker_reset(void); /* frees and zeroes both */
+
+/* Before the worker starts: no token comes, nor the end of an answer; or the model is not loaded.
+ * Until the test lets it. */
+void fake_hold_answers(void);
+void fake_hold_loading(void);
+void fake_let(int n_tokens); /* so many more */
+void fake_let_all(void);
+void fake_let_load(void);

@@ -95,8 +95,14 @@ static struct termios usual_modes(void) {
     return modes;
 }
 
+/* A wide character has no place on a screen of one column, and libvterm writes behind it: such a
+ * screen has two, of which the program knows one. */
+static int screen_columns(int columns) {
+    return columns < 2 ? 2 : columns;
+}
+
 static void open_screen(struct pty *p) {
-    p->vt = vterm_new(p->rows, p->columns);
+    p->vt = vterm_new(p->rows, screen_columns(p->columns));
     vterm_set_utf8(p->vt, 1);
     p->screen = vterm_obtain_screen(p->vt);
     vterm_screen_set_callbacks(p->screen, &callbacks, p);
@@ -164,11 +170,29 @@ void pty_update(struct pty *p) {
     }
 }
 
+/* Waits for something to do, as far as /proc tells. One that is ready to run and does not get its
+ * turn, on a machine with other work, is not at rest. */
+static bool is_at_rest(pid_t pid) {
+    char path[64], text[512];
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (!file) return true;
+    const char *name_end = fgets(text, sizeof text, file) ? strrchr(text, ')') : NULL;
+    fclose(file);
+    return !name_end || !strchr("RD", name_end[2]);
+}
+
+/* Looks are counted and not the time: while a machine stands still the time goes on, and all of it
+ * would be quiet. */
 void pty_settle(struct pty *p) {
-    enum { QUIET_MS = 400 };
-    int64_t end = now_ms() + PTY_DEADLINE_MS;
-    while (now_ms() < end && poll(&(struct pollfd){.fd = p->fd, .events = POLLIN}, 1, QUIET_MS) > 0)
+    enum { LOOKS = 40, LOOK_MS = 10, LONGEST_MS = 10000 };
+    int64_t end = now_ms() + LONGEST_MS;
+    for (int n_quiet = 0; n_quiet < LOOKS && now_ms() < end;) {
+        bool is_quiet = poll(&(struct pollfd){.fd = p->fd, .events = POLLIN}, 1, LOOK_MS) == 0 &&
+                        is_at_rest(p->pid);
+        n_quiet = is_quiet ? n_quiet + 1 : 0;
         pty_update(p);
+    }
 }
 
 void pty_type(struct pty *p, const char *bytes) {
@@ -189,7 +213,7 @@ void pty_type(struct pty *p, const char *bytes) {
 void pty_resize(struct pty *p, int rows, int columns) {
     struct winsize size = {.ws_row = (unsigned short)rows, .ws_col = (unsigned short)columns};
     pty_update(p);
-    vterm_set_size(p->vt, rows, columns);
+    vterm_set_size(p->vt, rows, screen_columns(columns));
     p->rows = rows;
     p->columns = columns;
     ioctl(p->fd, TIOCSWINSZ, &size);

@@ -11,7 +11,8 @@
 #include <termios.h>
 #include <vterm.h>
 
-enum { PTY_DEADLINE_MS = 10000 };
+/* Only what never comes waits so long: on a slow machine with other work much comes late. */
+enum { PTY_DEADLINE_MS = 60000 };
 
 struct pty {
     int fd;
@@ -40,7 +41,8 @@ void pty_resize(struct pty *p, int rows, int columns);
 
 /* Works off what the child has written, without waiting. */
 void pty_update(struct pty *p);
-/* Until the program has written nothing for a while: it has worked off what was typed. */
+/* Until the program has written nothing for a while and waits for something to do: it has worked
+ * off what was typed. Ten seconds at most, where it always has something to write. */
 void pty_settle(struct pty *p);
 
 /* The screen's text: rows with their trailing blanks cut, each with a newline; empty rows at the

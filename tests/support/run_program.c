@@ -1,5 +1,6 @@
 #include "tests/support/run_program.h"
 
+#include "tests/support/environment.h"
 #include "tests/support/make_checkpoint.h"
 
 #include <fcntl.h>
@@ -40,8 +41,8 @@ static _Noreturn void become(const struct program *p, const char *const *words) 
     dup2(open_in(p->home, "in", O_RDONLY), STDIN_FILENO);
     dup2(open_in(p->home, "out", O_WRONLY | O_CREAT | O_TRUNC), STDOUT_FILENO);
     dup2(open_in(p->home, "errors", O_WRONLY | O_CREAT | O_TRUNC), STDERR_FILENO);
+    environment_clear();
     setenv("HOME", p->home, 1);
-    unsetenv("QWEN_CHAT_MODEL");
     setenv("QWEN_CHAT_DEVICE", "cpu", 1); /* a GPU rounds otherwise */
     execv(p->path, argv);
     _exit(127);

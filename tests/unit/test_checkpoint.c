@@ -2,7 +2,6 @@
  * Checkpoints on disk: every container and family, the ways to name one, caches of the hubs, chat
  * templates, hand-made bad folders, files that change under us, calls that fail.
  */
-#include "engine/base/clock.h"
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
 #include "engine/weights/checkpoint.h"
@@ -10,6 +9,7 @@
 #include "tests/support/is_sanitized.h"
 #include "tests/support/make_checkpoint.h"
 #include "tests/support/sentence.h"
+#include "tests/support/slowness.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -684,11 +684,14 @@ static const char *starter;
 static void test_starter(void **state) {
     (void)state;
     if (!starter) skip();
-    double best = 1;
-    for (int i = 0; i < 10; i++) {
-        double begin = clock_seconds();
+    const double most = 0.005 * (IS_SANITIZED ? 1000 : machine_slowness());
+    double best = 1e9;
+    /* in processor time, and as often as it takes: other programs take none from one of the tries
+     */
+    for (int i = 0; i < 3 || (i < 100 && best > most); i++) {
+        double begin = thread_seconds();
         struct checkpoint *c = open_checkpoint(starter);
-        double took = clock_seconds() - begin;
+        double took = thread_seconds() - begin;
         if (took < best) best = took;
         const struct model_config *m = checkpoint_config(c);
         assert_string_equal(m->model_type, "llama");
@@ -700,7 +703,7 @@ static void test_starter(void **state) {
         assert_int_equal(checkpoint_n_tensors(c), 272);
         checkpoint_close(c);
     }
-    if (!IS_SANITIZED && best > 0.005) fail_msg("opening took %.1f ms, 5 are allowed", best * 1e3);
+    if (best > most) fail_msg("opening took %.1f ms, %.1f are allowed", best * 1e3, most * 1e3);
 }
 
 int main(int argc, char **argv) {

@@ -6,6 +6,7 @@
 #include "app/commands.h"
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
+#include "tests/support/environment.h"
 #include "tests/support/fake_worker.h"
 #include "tests/support/make_checkpoint.h"
 
@@ -99,6 +100,7 @@ static int set_up(void **state) {
     char path[300];
     (void)state;
     make_temporary_folder(root);
+    environment_clear();
     setenv("HOME", root, 1);
     snprintf(path, sizeof path, "%s/etc", root);
     setenv("XDG_CONFIG_DIRS", path, 1);
@@ -134,7 +136,7 @@ static void open_chat(const char *const *flags) {
 
 static int pump_once(struct err *err) {
     struct pollfd fd = {.fd = chat_fd(&chat), .events = POLLIN};
-    if (poll(&fd, 1, 5000) != 1) fail_msg("nothing came for 5 seconds after:\n%s", said.data);
+    if (poll(&fd, 1, 60000) != 1) fail_msg("nothing came for a minute after:\n%s", said.data);
     return chat_pump(&chat, err);
 }
 
@@ -208,9 +210,12 @@ static void test_seed_is_random(void **state) {
 /* A message before the model is loaded waits for it. */
 static void test_type_ahead(void **state) {
     (void)state;
-    fake_worker.loading_ms = 50;
+    struct err err = {0};
+    fake_hold_loading();
     open_chat(NULL);
+    assert_int_equal(pump_once(&err), 0);
     assert_false(chat.is_ready);
+    fake_let_load();
     assert_says("early", "end 1 [] [answer]\n");
     assert_string_equal(fake_request.messages, "user:early\n");
 }
@@ -219,7 +224,8 @@ static void test_interrupt(void **state) {
     (void)state;
     struct err err = {0};
     fake_worker.answers = ANSWERS("a long answer");
-    fake_worker.tokens_per_second = 200;
+    fake_hold_answers();
+    fake_let(1);
     open_chat(NULL);
     assert_int_equal(chat_enter(&chat, "go", &err), CHAT_SENT);
     while (!strstr(said.data, "text a")) assert_int_equal(pump_once(&err), 0);

@@ -2,6 +2,7 @@
 #include "app/config.h"
 #include "engine/base/io.h"
 #include "engine/base/mem.h"
+#include "tests/support/environment.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,15 +23,12 @@ static int make_root(void **state) {
     char path[128];
     snprintf(root, sizeof root, "/tmp/qwen-config-XXXXXX");
     if (!mkdtemp(root)) return -1;
+    environment_clear();
     setenv("HOME", root, 1);
     snprintf(path, sizeof path, "%s/etc", root);
     setenv("XDG_CONFIG_DIRS", path, 1);
     snprintf(path, sizeof path, "%s/user", root);
     setenv("XDG_CONFIG_HOME", path, 1);
-    const char *const unset[] = {
-        "XDG_DATA_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME",       "NO_COLOR",
-        "ACCESSIBLE",    "QWEN_CHAT_SEED", "QWEN_CHAT_TEMPERATURE"};
-    for (size_t i = 0; i < sizeof unset / sizeof *unset; i++) unsetenv(unset[i]);
     setenv("TERM", "xterm", 1);
     return 0;
 }

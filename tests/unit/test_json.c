@@ -5,8 +5,8 @@
 #include "engine/base/json.h"
 
 #include "engine/base/buf.h"
-#include "engine/base/clock.h"
 #include "engine/base/mem.h"
+#include "tests/support/slowness.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -376,9 +376,9 @@ static void test_many_keys(void **state) {
     assert_null(json_parse(text.data, text.n, wide, &err));
     assert_non_null(strstr(err.text, "\"tok0\" appears twice"));
     put_vocabulary(&text, 150000, false);
-    double start = clock_seconds();
+    double start = thread_seconds(); /* whatever else the machine does */
     cJSON *tree = json_parse(text.data, text.n, wide, &err);
-    double took = clock_seconds() - start;
+    double took = thread_seconds() - start;
     assert_non_null(tree);
     assert_int_equal(cJSON_GetArraySize(tree), 150001);
     cJSON_Delete(tree);

@@ -4,6 +4,8 @@
  */
 #include "engine/base/io.h"
 #include "engine/base/utf8.h"
+#include "tests/support/is_sanitized.h"
+#include "tests/support/slowness.h"
 #include "ui/markdown.h"
 #include "ui/wrap.h"
 
@@ -13,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include <cmocka.h>
 
@@ -296,12 +297,6 @@ static void test_square_table(void **state) {
     buf_release(&text);
 }
 
-static double seconds(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 /* 2,000 tokens of 4 characters a second, laid out 30 times a second, for 10 s: the share of a core.
  * Prose, and one code block. */
 static double stream(const char *head, const char *piece) {
@@ -309,35 +304,42 @@ static double stream(const char *head, const char *piece) {
     struct lines lines = {0};
     struct markdown m = {0};
     size_t goal = 0;
-    double begin = seconds();
+    double begin = thread_seconds();
     buf_puts(&text, head);
     for (int frame = 0; frame < 300; frame++) {
         goal += 2000 * 4 / 30;
         while (text.n < goal) buf_puts(&text, piece);
         markdown_lay_out(&m, text.data, text.n, 100, &lines);
     }
-    double share = (seconds() - begin) / 10;
+    double share = (thread_seconds() - begin) / 10;
     lines_release(&lines);
     buf_release(&text);
     return share;
 }
 
+/* Up to ten tries, in processor time and against a machine of usual speed: one that other programs
+ * share takes longer for everything. */
 static void test_speed(void **state) {
     (void)state;
     static const char paragraph[] =
         "Some **bold** words and `code`, then a longer sentence that goes on for a while, as they "
         "do, until it ends in a list or a paragraph; 中文也在其中，占一半的宽度。\n\n";
-    double prose = stream("", paragraph);
-    double code = stream("```c\n", "    for (int i = 0; i < n; i++) sum += x[i] * y[i]; /* i */\n");
-    double list = stream("", "- an item of one list that never ends, with **bold** text in it\n");
-    print_message(
-        "layout of 2,000 tokens/s: prose %.2f %%, code %.2f %%, one list %.2f %% of a core\n",
-        100 * prose, 100 * code, 100 * list);
-#if !defined(__SANITIZE_ADDRESS__)
-#if !defined(__has_feature)
-    assert_true(prose < 0.05 && code < 0.05 && list < 0.10);
-#endif
-#endif
+    bool is_fast = false;
+    for (int i = 0; i < 10 && !is_fast; i++) {
+        double slowness = machine_slowness();
+        double prose = stream("", paragraph);
+        double code =
+            stream("```c\n", "    for (int i = 0; i < n; i++) sum += x[i] * y[i]; /* i */\n");
+        double list =
+            stream("", "- an item of one list that never ends, with **bold** text in it\n");
+        print_message(
+            "layout of 2,000 tokens/s: prose %.2f %%, code %.2f %%, one list %.2f %% of a "
+            "core, %.2f times slower than usual\n",
+            100 * prose, 100 * code, 100 * list, slowness);
+        is_fast = prose < 0.05 * slowness && code < 0.05 * slowness && list < 0.10 * slowness;
+        is_fast |= IS_SANITIZED;
+    }
+    assert_true(is_fast);
 }
 
 int main(void) {
