@@ -146,18 +146,18 @@ static void go(struct run *r) {
     fcntl(in[1], F_SETFL, O_NONBLOCK);
     signal(SIGPIPE, SIG_IGN);
     fflush(NULL);
+    if (r->closes_output) close(out[0]); /* before it writes */
     pid_t pid = fork();
     if (pid == 0) {
         int from = r->input || r->keeps_input_open ? in[0] : open("/dev/null", O_RDONLY);
         int to = r->output_file ? open(r->output_file, O_WRONLY | O_CREAT | O_TRUNC, 0600) : out[1];
         close(in[1]);
-        close(out[0]);
+        if (!r->closes_output) close(out[0]);
         be_child(r, from, to, err[1]);
     }
     close(in[0]);
     close(out[1]);
     close(err[1]);
-    if (r->closes_output) close(out[0]);
     buf_puts(&r->out, "");
     buf_puts(&r->err, "");
     converse(r, pid, in[1], r->closes_output ? -1 : out[0], err[0]);

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -372,6 +373,12 @@ static void test_scrolling(void **state) {
 
 /* --- conversations and views ------------------------------------------------------------------ */
 
+/* So that what is written next is newer: a file's time is the kernel's of its last tick, and the
+ * program is faster than that. */
+static void wait_for_tick(void) {
+    nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL);
+}
+
 static bool is_fruit_first(struct pty *p, void *ud) {
     struct buf text = {0};
     (void)ud;
@@ -389,6 +396,7 @@ static void test_conversations(void **state) {
     session_expect(&s, "seed");
     session_type(&s, "/clear\r");
     session_expect_gone(&s, "apples");
+    wait_for_tick();
     session_type(&s, "about pears\r");
     session_expect(&s, "seed");
     session_type(&s, "/search APPLES\r");
@@ -400,6 +408,7 @@ static void test_conversations(void **state) {
     session_expect(&s, "the one that is open");
     session_type(&s, "\033[Br");
     session_expect(&s, "title: about apples");
+    wait_for_tick();
     session_type(&s, "\x15old fruit\r");
     session_expect(&s, "is now: old fruit");
     assert_true(pty_wait_until(&s.pty, is_fruit_first, NULL));
