@@ -125,6 +125,12 @@ static bool may_break(const char *before, size_t n, int width, const char *after
     return !is_among(closing, after, m) && !is_among(opening, before, n);
 }
 
+/* Without so many of the blanks at its end, which hang over. */
+static size_t cut_blanks(const char *text, size_t begin, size_t end, int n) {
+    while (n-- > 0 && end > begin && text[end - 1] == ' ') end--;
+    return end;
+}
+
 /* Where a row that begins at `begin` ends, and where the next one begins. */
 static size_t find_end(const struct breaker *b, size_t begin, size_t *next) {
     const char *text = b->text->text.data;
@@ -143,7 +149,7 @@ static size_t find_end(const struct breaker *b, size_t begin, size_t *next) {
         }
         if (column + width > b->room && !is_blank && at > begin) {
             *next = best ? best_next : at;
-            return best ? best : at;
+            return best ? best : cut_blanks(text, begin, at, column - b->room);
         }
         former = at;
         n_former = bytes;

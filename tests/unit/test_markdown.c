@@ -244,6 +244,8 @@ static void test_wrap(void **state) {
     expect_wrapped("one two three", 8, false, "one two|three");
     expect_wrapped("one  two", 4, false, "one|two");
     expect_wrapped("  two", 10, false, "  two");
+    expect_wrapped("    two", 3, false, "   |two"); /* as many blanks as there is room for */
+    expect_wrapped("中 d", 1, false, "?|d");
     expect_wrapped("abcdefghij", 4, false, "abcd|efgh|ij");
     expect_wrapped("a abcdefghij", 4, false, "a|abcd|efgh|ij");
     expect_wrapped("well-known thing", 6, false, "well-|known|thing");
