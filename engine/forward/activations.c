@@ -24,7 +24,8 @@ static struct layout layout_of(const struct model_config *c, enum format act,
     size_t hidden = (size_t)c->hidden, ffn = (size_t)c->ffn;
     size_t heads = (size_t)c->n_heads * (size_t)c->head_size;
     size_t kv_heads = (size_t)c->n_kv_heads * (size_t)c->head_size;
-    size_t scratch = larger(rows * larger(hidden + heads + 2 * kv_heads, hidden + ffn), outputs * hidden);
+    size_t scratch =
+        larger(rows * larger(hidden + heads + 2 * kv_heads, hidden + ffn), outputs * hidden);
     struct layout at = {0};
     at.batch = place(&at.end, batch_capacity(size));
     at.x = place(&at.end, format_row_bytes(act, rows * hidden));

@@ -1,4 +1,4 @@
-/* y = silu(gate h) * (up h), h = rms_norm(x), of strips: the same one of both, then the
+/* y = silu(gate h) * (up h), h = rms_norm(x), of strips: the same ones of both, then the
  * activation, without a pause between. */
 #include "kernels/cpu/strips.h"
 
@@ -23,9 +23,8 @@ size_t cpu_gate_up_shared_bytes(const struct op_gate_up *op) {
 }
 
 static int strips_at_once(const struct op_gate_up *op) {
-    size_t bytes = STRIP_ROWS * format_row_bytes(op->gate->format, (size_t)op->gate->cols);
     if (op->rows > FEW_ROWS) return 1;
-    return larger(1, smaller(FEW_AT_ONCE, (int)(BYTES_AT_ONCE / bytes)));
+    return larger(1, smaller(FEW_AT_ONCE, (int)(BYTES_AT_ONCE / strip_bytes(op->gate))));
 }
 
 /* Strips from .. to of w by x, side by side. */

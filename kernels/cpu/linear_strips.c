@@ -26,10 +26,9 @@ static void put(const struct op_linear *op, int strip, int x_from, int n,
 
 /* A few strips stay in the first level cache; rows of x, where they are many, in the second. */
 static int strips_at_once(const struct op_linear *op, int n_threads) {
-    size_t bytes = STRIP_ROWS * format_row_bytes(op->w->format, (size_t)op->w->cols);
     int share = strips_of(op->w) / (n_threads * 8);
     if (op->rows > TILE_X) return larger(smaller(STRIPS_AT_ONCE, share), 1);
-    return larger(smaller((int)(BYTES_AT_ONCE / bytes), share), 1);
+    return larger(smaller((int)(BYTES_AT_ONCE / strip_bytes(op->w)), share), 1);
 }
 
 static void multiply_all(const struct op_linear *op, struct strip_rows x, struct part part) {

@@ -97,8 +97,7 @@ bool tiles_take(struct tiles *tiles, size_t *tile) {
 
 void strip_multiply(const struct matrix *w, int strip, struct strip_rows x, float *out,
                     size_t stride, struct part part) {
-    const char *rows = (const char *)w->data +
-                       (size_t)strip * STRIP_ROWS * format_row_bytes(w->format, (size_t)w->cols);
+    const char *rows = (const char *)w->data + (size_t)strip * strip_bytes(w);
     size_t n = (size_t)w->cols, n_units = n / UNIT;
     if (w->layout == LAYOUT_STRIPS16)
         part.variant->multiply[w->format](

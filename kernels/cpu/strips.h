@@ -43,6 +43,10 @@ static inline int strips_of(const struct matrix *w) {
     return (w->rows + STRIP_ROWS - 1) / STRIP_ROWS;
 }
 
+static inline size_t strip_bytes(const struct matrix *w) {
+    return STRIP_ROWS * format_row_bytes(w->format, (size_t)w->cols);
+}
+
 /* So few that each thread prepares all of them for itself. */
 enum { FEW_ROWS = 8 };
 bool strips_are_few(const struct matrix *w, int n);
